@@ -1,0 +1,1 @@
+"""Listeners, the hot path, routes and problem documents."""

@@ -1,0 +1,1 @@
+"""The composition root: build, named tasks, reload, stop."""

@@ -1,0 +1,1 @@
+"""The record of every hand-out, written before the answer leaves."""

@@ -1,0 +1,1 @@
+"""The story told on real parts; not in the image."""

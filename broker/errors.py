@@ -1,0 +1,460 @@
+"""Every error the broker raises, as one tree.
+
+Duty: name what can go wrong; say whether trying again can help and what a
+person should do. Not its duty: status codes of the local API (``api.problems``).
+Rules:
+
+* foreign errors are mapped once, at the edge, with ``from``; nothing else
+  leaves a package;
+* ``code`` is stable and shown to users; ``retryable`` means the same call may
+  succeed later without anybody changing anything; ``remedy`` is for a person;
+* no message holds a secret, nor a body of unknown shape.
+
+The tree (a test compares it with the classes)::
+
+    BrokerError
+    ├── SettingsError
+    ├── VaultError
+    │   ├── VaultUnavailable
+    │   │   ├── VaultUnreachable
+    │   │   │   ├── VaultNameUnresolved
+    │   │   │   └── VaultTimeout
+    │   │   ├── VaultTlsFailed
+    │   │   ├── VaultSealed
+    │   │   ├── VaultStandby
+    │   │   ├── VaultThrottled
+    │   │   ├── VaultFailed
+    │   │   └── VaultMalformed
+    │   └── VaultRefused
+    │       ├── VaultDenied
+    │       ├── VaultNotFound
+    │       ├── VaultValueDeleted
+    │       ├── VaultInvalid
+    │       └── VaultLeaseExpired
+    ├── LoginError
+    │   ├── TokenFileUnusable
+    │   ├── LoginFailed
+    │   └── TokenUnfit
+    ├── CredentialError
+    │   ├── CredentialUnknown
+    │   ├── CredentialUnavailable
+    │   ├── CredentialMalformed
+    │   └── ProofFailed
+    ├── CallerError
+    │   ├── CallerUnauthenticated
+    │   └── CallerForbidden
+    ├── RequestError
+    │   ├── RequestMalformed
+    │   ├── RequestTooLarge
+    │   ├── HeadersTooLarge
+    │   ├── RequestMisdirected
+    │   ├── RouteUnknown
+    │   ├── MethodNotAllowed
+    │   └── ReportConflict
+    ├── AuditUnavailable
+    ├── TaskEnded
+    └── ClientError
+        ├── BrokerUnreachable
+        └── BrokerAnswerInvalid
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class BrokerError(Exception):
+    """Root of the tree.
+
+    Args:
+        message: one sentence for a person; never holds a secret.
+        remedy: what to do, when this instance knows better than its class.
+    """
+
+    code: ClassVar[str] = "internal"
+    retryable: ClassVar[bool] = False
+    remedy: str = "Report this with the request id; it is a fault of the broker."
+
+    def __init__(self, message: str = "", *, remedy: str | None = None) -> None:
+        super().__init__(message or (type(self).__doc__ or "").splitlines()[0])
+        if remedy is not None:
+            self.remedy = remedy
+
+
+# --- configuration -----------------------------------------------------------
+
+
+class SettingsError(BrokerError):
+    """The configuration cannot be used.
+
+    Args:
+        message: what is wrong.
+        file: the file it stands in, or the environment variable.
+        line: 1-based line, when known.
+        key: dotted key, such as ``credentials.search-api.source.poll``.
+        remedy: what to write instead.
+    """
+
+    code = "settings_invalid"
+    remedy = "Correct the configuration and start again."
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        file: str = "",
+        line: int | None = None,
+        key: str = "",
+        remedy: str | None = None,
+    ) -> None:
+        super().__init__(message, remedy=remedy)
+        self.file, self.line, self.key = file, line, key
+
+    def __str__(self) -> str:
+        place = self.file if self.line is None else f"{self.file}:{self.line}"
+        return ": ".join(part for part in (place, self.key, super().__str__()) if part)
+
+
+# --- Vault --------------------------------------------------------------------
+
+
+class VaultError(BrokerError):
+    """Vault could not do what was asked."""
+
+    code = "vault_error"
+    remedy = "See the broker's log for the request that failed."
+
+
+class VaultUnavailable(VaultError):
+    """Vault cannot answer now; the same request may succeed later."""
+
+    code = "vault_unavailable"
+    retryable = True
+    remedy = "Nothing, if it passes; else look at Vault's own health."
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        remedy: str | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message, remedy=remedy)
+        self.retry_after = retry_after
+        """Seconds Vault asked to wait (Retry-After), or None."""
+
+
+class VaultUnreachable(VaultUnavailable):
+    """No connection to Vault."""
+
+    code = "vault_unreachable"
+    remedy = "Check vault.address, the NetworkPolicy and the Vault Service."
+
+
+class VaultNameUnresolved(VaultUnreachable):
+    """The host name of Vault does not resolve."""
+
+    code = "vault_name_unresolved"
+    remedy = "Check the host in vault.address and the cluster's DNS."
+
+
+class VaultTimeout(VaultUnreachable):
+    """Vault did not answer within the deadline."""
+
+    code = "vault_timeout"
+    remedy = "Look at Vault's load and at the network between."
+
+
+class VaultTlsFailed(VaultUnavailable):
+    """The TLS handshake with Vault failed."""
+
+    code = "vault_tls_failed"
+    remedy = "Check vault.tls.ca_file, server_name and the dates of the certificates."
+
+
+class VaultSealed(VaultUnavailable):
+    """Vault is sealed."""
+
+    code = "vault_sealed"
+    remedy = "Unseal Vault; the broker goes on by itself."
+
+
+class VaultStandby(VaultUnavailable):
+    """This Vault node is a standby, or has no active node yet."""
+
+    code = "vault_standby"
+    remedy = "Point vault.address at the active node's Service, or wait for an election."
+
+
+class VaultThrottled(VaultUnavailable):
+    """Vault asks to slow down (429, a rate-limit quota)."""
+
+    code = "vault_throttled"
+    remedy = "Raise the rate-limit quota or lower vault.limits."
+
+
+class VaultFailed(VaultUnavailable):
+    """Vault answered with a server error."""
+
+    code = "vault_failed"
+    remedy = "Look at Vault's own log."
+
+
+class VaultMalformed(VaultUnavailable):
+    """Vault's answer is not what its API promises."""
+
+    code = "vault_malformed"
+    remedy = "Check that vault.address is a Vault and no proxy answers in its place."
+
+
+class VaultRefused(VaultError):
+    """Vault understood and refused; the same request will be refused again."""
+
+    code = "vault_refused"
+    remedy = "Correct the Vault policy, role or path."
+
+
+class VaultDenied(VaultRefused):
+    """Vault denied permission (403)."""
+
+    code = "vault_denied"
+    remedy = "Allow this path in the policy of the broker's Vault role."
+
+
+class VaultNotFound(VaultRefused):
+    """Nothing exists at this Vault path (404)."""
+
+    code = "vault_not_found"
+    remedy = "Check mount, path and KV version."
+
+
+class VaultValueDeleted(VaultRefused):
+    """The newest KV version was deleted or destroyed on purpose."""
+
+    code = "vault_value_deleted"
+    remedy = "Write a new version, or undelete this one."
+
+
+class VaultInvalid(VaultRefused):
+    """Vault calls the request invalid (400, 405, 412)."""
+
+    code = "vault_invalid"
+    remedy = "Check the parameters of the source against the engine's API."
+
+
+class VaultLeaseExpired(VaultRefused):
+    """The lease is unknown to Vault: expired or revoked."""
+
+    code = "vault_lease_expired"
+    remedy = "Nothing: the broker takes out a new lease."
+
+
+# --- login --------------------------------------------------------------------
+
+
+class LoginError(BrokerError):
+    """The broker has no usable Vault token."""
+
+    code = "login_error"
+    retryable = True
+    remedy = "Run 'broker check': it names the failing layer."
+
+
+class TokenFileUnusable(LoginError):
+    """The token file is missing, empty, unreadable or not a token."""
+
+    code = "token_file_unusable"
+    remedy = "Check the projected volume and vault.auth.token_file."
+
+
+class LoginFailed(LoginError):
+    """Vault refused the login."""
+
+    # OpenBao answers 403 for any trouble with TokenReview: retried like an outage.
+    code = "login_failed"
+    remedy = "Check role, bound service account, audience and Vault's TokenReview."
+
+
+class TokenUnfit(LoginError):
+    """The Vault token cannot serve a broker, such as one with a use limit."""
+
+    code = "token_unfit"
+    retryable = False
+    remedy = "Set token_num_uses to 0 on the Vault role."
+
+
+# --- credentials --------------------------------------------------------------
+
+
+class CredentialError(BrokerError):
+    """A credential cannot be handed out."""
+
+    code = "credential_error"
+
+
+class CredentialUnknown(CredentialError):
+    """No such credential for this caller."""
+
+    code = "credential_unknown"
+    remedy = "Check the name, and the caller's list of credentials."
+
+
+class CredentialUnavailable(CredentialError):
+    """The credential has no usable value now.
+
+    Args:
+        message: one sentence.
+        name: the credential.
+        reason: code of the error behind it.
+        since: Unix time since when, or None.
+        next_attempt_at: Unix time of the next attempt, or None.
+    """
+
+    code = "credential_unavailable"
+    retryable = True
+    remedy = "Wait for the next attempt; see /readyz for the reason."
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        name: str = "",
+        reason: str = "",
+        since: float | None = None,
+        next_attempt_at: float | None = None,
+        remedy: str | None = None,
+    ) -> None:
+        super().__init__(message, remedy=remedy)
+        self.name, self.reason = name, reason
+        self.since, self.next_attempt_at = since, next_attempt_at
+
+
+class CredentialMalformed(CredentialError):
+    """The value in Vault lacks a field that the configuration names."""
+
+    code = "credential_malformed"
+    remedy = "Compare the keys in Vault with fields, use and expiry in the configuration."
+
+
+class ProofFailed(CredentialError):
+    """The upstream does not accept the new value."""
+
+    code = "proof_failed"
+    retryable = True
+    remedy = "Check the key at the provider."
+
+
+# --- callers and requests -----------------------------------------------------
+
+
+class CallerError(BrokerError):
+    """The caller may not do this."""
+
+    code = "caller_error"
+
+
+class CallerUnauthenticated(CallerError):
+    """The caller gave no proof of who it is, or a wrong one."""
+
+    code = "caller_unauthenticated"
+    remedy = "Send the content of the client-token file as bearer; read it again after a 401."
+
+
+class CallerForbidden(CallerError):
+    """The caller is known but may not do this."""
+
+    code = "caller_forbidden"
+    remedy = "Ask the platform team to allow it in the broker's configuration."
+
+
+class RequestError(BrokerError):
+    """The request itself is wrong."""
+
+    code = "request_error"
+    remedy = "Correct the request; see the API's description."
+
+
+class RequestMalformed(RequestError):
+    """The request cannot be understood."""
+
+    code = "request_malformed"
+
+
+class RequestTooLarge(RequestError):
+    """The body is too large."""
+
+    code = "request_too_large"
+
+
+class HeadersTooLarge(RequestError):
+    """The request's headers are too large."""
+
+    code = "headers_too_large"
+
+
+class RequestMisdirected(RequestError):
+    """The Host header does not name this listener."""
+
+    code = "request_misdirected"
+    remedy = "Call the broker as 127.0.0.1, [::1] or localhost."
+
+
+class RouteUnknown(RequestError):
+    """No such resource."""
+
+    code = "route_unknown"
+
+
+class MethodNotAllowed(RequestError):
+    """This resource does not know this method."""
+
+    code = "method_not_allowed"
+
+
+class ReportConflict(RequestError):
+    """The report brought nothing newer than the reported version."""
+
+    code = "report_conflict"
+    retryable = True
+    remedy = "Keep using what was handed out, or wait for the next version."
+
+
+# --- the process ----------------------------------------------------------------
+
+
+class AuditUnavailable(BrokerError):
+    """The audit record could not be written, so nothing was handed out."""
+
+    code = "audit_unavailable"
+    retryable = True
+    remedy = "Free the disk or the pipe that takes the audit records."
+
+
+class TaskEnded(BrokerError):
+    """A task that should run for ever ended."""
+
+    code = "task_ended"
+
+
+# --- the client's side ------------------------------------------------------------
+
+
+class ClientError(BrokerError):
+    """The client could not get an answer it can use."""
+
+    code = "client_error"
+
+
+class BrokerUnreachable(ClientError):
+    """No connection to the broker."""
+
+    code = "broker_unreachable"
+    retryable = True
+    remedy = "Check BROKER_URL and that the broker runs in this pod."
+
+
+class BrokerAnswerInvalid(ClientError):
+    """The broker's answer is not what its API promises."""
+
+    code = "broker_answer_invalid"
+    remedy = "Check that BROKER_URL is a broker and the versions fit."

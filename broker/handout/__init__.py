@@ -1,0 +1,1 @@
+"""The one use case: authenticate, authorize, read the store, audit, answer."""

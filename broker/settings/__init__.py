@@ -1,0 +1,1 @@
+"""The configuration in three steps: load, schema, domain."""

@@ -1,0 +1,1 @@
+"""The only way to Vault or OpenBao: port, client, login, session, generations."""

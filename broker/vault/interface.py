@@ -1,0 +1,204 @@
+"""The port to Vault, and its typed results.
+
+Duty: say what the broker asks of HashiCorp Vault or OpenBao and what comes back.
+Not its duty: HTTP, retries, state.
+Rules:
+
+* every method takes its token explicitly; no ambient token exists;
+* a relative life in a result counts from its ``sent_at``: the reading of
+  ``Clock.now()`` *before* the request was sent;
+* every method ends by its own deadline and raises only ``errors.VaultError``;
+* an answer that arrives after its caller has gone is revoked by the port, so
+  that nothing is minted which nobody knows.
+
+Source: Vault HTTP API, https://developer.hashicorp.com/vault/api-docs
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Literal, Protocol, TypeAlias, Union
+
+from broker.secret import SecretValue
+from broker.vault.generation import Generation
+
+JsonValue: TypeAlias = Union[None, bool, int, float, str, list["JsonValue"], dict[str, "JsonValue"]]
+
+
+class Priority(IntEnum):
+    """Place in the queue of the outbound limiter; lower goes first."""
+
+    LOGIN = 0
+    """Login, renewal and look-up of the broker's own token."""
+    RENEW = 1
+    """Renewal of leases."""
+    READ = 2
+    """All else."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenGrant:
+    """A Vault token from a login or its renewal (``auth`` in Vault's answer)."""
+
+    token: SecretValue
+    accessor: str
+    ttl: float
+    """Seconds from ``sent_at``; 0 means it never expires (a root token)."""
+    renewable: bool
+    kind: Literal["service", "batch"]
+    sent_at: float
+    num_uses: int = 0
+    policies: tuple[str, ...] = ()
+    period: float = 0.0
+    """Seconds; 0 when the token is not periodic or Vault does not say."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenInfo:
+    """What ``auth/token/lookup-self`` says."""
+
+    accessor: str
+    ttl: float
+    """Seconds from ``sent_at``; 0 means it never expires."""
+    renewable: bool
+    kind: Literal["service", "batch"]
+    sent_at: float
+    num_uses: int = 0
+    period: float = 0.0
+    explicit_max_ttl: float = 0.0
+    policies: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class KvValue:
+    """One version of a KV secret.
+
+    ``data`` maps key to secret; a value that is no string in Vault is its JSON text.
+    """
+
+    data: Mapping[str, SecretValue]
+    sent_at: float
+    version: int | None = None
+    """Vault's version number (KV v2); None for KV v1."""
+    custom_metadata: Mapping[str, str] = field(default_factory=dict)
+    created_time: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseGrant:
+    """A value with a lease. ``lease_id`` is empty when the path answers without one."""
+
+    data: Mapping[str, SecretValue]
+    lease_id: str
+    duration: float
+    """Seconds from ``sent_at``."""
+    renewable: bool
+    sent_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseRenewal:
+    """The answer to ``sys/leases/renew``."""
+
+    lease_id: str
+    duration: float
+    """Seconds from ``sent_at``; less than asked for means truncated by a maximum."""
+    renewable: bool
+    sent_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class VaultHealth:
+    """``sys/health``."""
+
+    initialized: bool
+    sealed: bool
+    standby: bool
+    version: str
+
+
+class VaultPort(Protocol):
+    """What the broker asks of Vault. Every method raises only ``VaultError``."""
+
+    async def login_kubernetes(self, *, mount: str, role: str, jwt: SecretValue) -> TokenGrant:
+        """``POST auth/<mount>/login``. A 403 here raises ``VaultDenied``."""
+        ...
+
+    async def lookup_self(self, token: SecretValue) -> TokenInfo:
+        """``GET auth/token/lookup-self``."""
+        ...
+
+    async def renew_self(self, token: SecretValue, *, increment: float | None = None) -> TokenGrant:
+        """``POST auth/token/renew-self``; ``increment`` in seconds."""
+        ...
+
+    async def revoke_self(self, token: SecretValue) -> None:
+        """``POST auth/token/revoke-self``."""
+        ...
+
+    async def kv_read(
+        self, token: SecretValue, *, mount: str, path: str, kv_version: Literal[1, 2]
+    ) -> KvValue:
+        """The newest version. Deleted or destroyed (v2): ``VaultValueDeleted``."""
+        ...
+
+    async def lease(
+        self,
+        token: SecretValue,
+        *,
+        path: str,
+        method: Literal["read", "write"] = "read",
+        parameters: Mapping[str, JsonValue] | None = None,
+    ) -> LeaseGrant:
+        """Any path that answers with a lease. Cancelled or late: revoked by the port."""
+        ...
+
+    async def renew_lease(
+        self, token: SecretValue, lease_id: str, *, increment: float | None = None
+    ) -> LeaseRenewal:
+        """``POST sys/leases/renew``. Unknown lease: ``VaultLeaseExpired``."""
+        ...
+
+    async def revoke_lease(self, token: SecretValue, lease_id: str) -> None:
+        """``POST sys/leases/revoke``. An unknown lease is no error."""
+        ...
+
+    async def health(self) -> VaultHealth:
+        """``GET sys/health`` without a token."""
+        ...
+
+    async def aclose(self) -> None:
+        """Revoke what late answers brought, within the port's own bound; end threads."""
+        ...
+
+
+class SessionPort(Protocol):
+    """What the keepers ask of ``vault.session``: the current generation, kept alive."""
+
+    @property
+    def generation(self) -> Generation | None:
+        """The current one; None before the first login. May have ended: see ``ended``."""
+        ...
+
+    async def ready(self, deadline: float) -> Generation:
+        """Wait for a usable generation until ``deadline`` (``Clock.now()``).
+
+        Raises:
+            LoginError or VaultError: the newest reason, when the deadline passes first.
+        """
+        ...
+
+    async def denied(self, generation: Generation) -> Generation | None:
+        """A 403 in use: is it the token or the path?
+
+        Looks the token up (single flight, floored). When it is dead, logs in once and
+        returns the newer generation, with which the caller may retry; returns None when
+        the token is alive, so the refusal is about the path, or when nobody can tell.
+        """
+        ...
+
+    def on_change(self, callback: Callable[[], None]) -> None:
+        """Call ``callback`` on the loop after each new generation, renewal or end of one."""
+        ...

@@ -1,0 +1,36 @@
+"""Virtual time: a ``Clock`` on the event loop's time, with suspend and wall jumps.
+
+Use with ``@pytest.mark.looptime``; ``loop.time()`` then moves only when all wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from broker.clock import Clock
+
+EPOCH = 1_800_000_000.0
+"""Unix time at which every story starts."""
+
+
+class VirtualClock(Clock):
+    """``now()`` is loop time plus what the machine slept; ``wall()`` also jumps."""
+
+    def __init__(self, *, epoch: float = EPOCH) -> None:
+        self._epoch = epoch
+        self._slept = 0.0
+        self._jumped = 0.0
+
+    def now(self) -> float:
+        return asyncio.get_running_loop().time() + self._slept
+
+    def wall(self) -> float:
+        return self._epoch + self.now() + self._jumped
+
+    def suspend(self, seconds: float) -> None:
+        """The machine slept: both clocks moved, timers did not."""
+        self._slept += seconds
+
+    def jump_wall(self, seconds: float) -> None:
+        """Somebody set the wall clock, or the machine was paused with its boot clock."""
+        self._jumped += seconds
