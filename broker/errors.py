@@ -47,10 +47,14 @@ The tree (a test compares it with the classes)::
     │   ├── RequestMalformed
     │   ├── RequestTooLarge
     │   ├── HeadersTooLarge
+    │   ├── RequestTooSlow
     │   ├── RequestMisdirected
     │   ├── RouteUnknown
     │   ├── MethodNotAllowed
     │   └── ReportConflict
+    ├── ListenerUnusable
+    ├── BrokerBusy
+    ├── BrokerStopping
     ├── AuditUnavailable
     ├── TaskEnded
     └── ClientError
@@ -392,6 +396,14 @@ class HeadersTooLarge(RequestError):
     code = "headers_too_large"
 
 
+class RequestTooSlow(RequestError):
+    """The request did not arrive in time."""
+
+    code = "request_too_slow"
+    retryable = True
+    remedy = "Send the request at once, headers and body."
+
+
 class RequestMisdirected(RequestError):
     """The Host header does not name this listener."""
 
@@ -420,6 +432,29 @@ class ReportConflict(RequestError):
 
 
 # --- the process ----------------------------------------------------------------
+
+
+class ListenerUnusable(BrokerError):
+    """A socket of the local API cannot be had."""
+
+    code = "listener_unusable"
+    remedy = "Correct listeners in the configuration, or free the address."
+
+
+class BrokerBusy(BrokerError):
+    """As many connections or requests are open as one listener takes."""
+
+    code = "broker_busy"
+    retryable = True
+    remedy = "Close connections that are not used, and try again."
+
+
+class BrokerStopping(BrokerError):
+    """The broker is stopping and begins nothing that waits."""
+
+    code = "broker_stopping"
+    retryable = True
+    remedy = "Try again when the broker has started anew."
 
 
 class AuditUnavailable(BrokerError):
