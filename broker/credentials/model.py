@@ -1,4 +1,4 @@
-"""What a credential is.  [pure]
+"""What a credential is [pure].
 
 Duty: the values that sources, plan, keeper, store and hand-out share.
 Not its duty: deciding (``plan``), doing (``keeper``).
@@ -205,8 +205,12 @@ class Entry:
     reason: str = ""
     """Code of the newest error, empty when all is well."""
     detail: str = ""
+    revalidating: bool = False
+    """Not usable for a moment: a hand-out may wait (2 s at most) for the next revision."""
+    validated_wall: float | None = None
+    """Unix time of the last answer of Vault that brought or confirmed the value."""
     revision: int = 0
-    """Grows with each change."""
+    """Grows with each change; the store counts."""
 
     def usable(self, now: float) -> bool:
         """Whether the value may be handed out at ``now``."""

@@ -1,1 +1,1 @@
-"""What client and server share: names, problem types, models, redaction.  [pure]"""
+"""What client and server share: names, problem types, models, redaction [pure]."""

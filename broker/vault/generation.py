@@ -1,4 +1,4 @@
-"""One life of the broker's Vault token, and who depends on it.  [pure]
+"""One life of the broker's Vault token, and who depends on it [pure].
 
 Duty: hold a token with its bounds; know which leases and promises hang on it.
 Not its duty: logging in or revoking (``session``).

@@ -1,0 +1,157 @@
+"""All keepers of a process.
+
+Duty: create a keeper on demand, single flight and bounded; tell all of them when the
+Vault token or the clocks changed; end them.
+Not its duty: what a keeper does.
+Rules:
+
+* a credential has at most one keeper, so at most one lease and one request in flight;
+* keepers never end by themselves; one failing does not touch another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from typing import Protocol
+
+from broker.credentials.keeper import Deps, Keeper
+from broker.credentials.model import CredentialKey, CredentialSpec, Entry
+from broker.credentials.proof import Proof
+from broker.errors import CredentialUnavailable, CredentialUnknown, VaultError
+
+
+class Keepers:
+    """The keepers by credential.
+
+    Args:
+        specs: what may be kept, by name.
+        deps: what all keepers share.
+        proofs: by name of the credential, where one is configured.
+        capacity: the most credentials kept at once.
+    """
+
+    def __init__(
+        self,
+        specs: Iterable[CredentialSpec],
+        deps: Deps,
+        *,
+        proofs: Mapping[str, Proof] | None = None,
+        capacity: int = 10_000,
+    ) -> None:
+        self._specs = {spec.key.name: spec for spec in specs}
+        self._d = deps
+        self._proofs = dict(proofs or {})
+        self._capacity = capacity
+        self._kept: dict[CredentialKey, tuple[Keeper, asyncio.Task[None]]] = {}
+        deps.session.on_change(self._wake_all)
+        deps.store.subscribe(self._published)
+
+    def start(self) -> None:
+        """Keep every configured credential from now on."""
+        for spec in self._specs.values():
+            self._keeper(spec.key)
+
+    async def ensure(self, key: CredentialKey, deadline: float) -> Entry:
+        """Keep ``key`` from now on; wait for its first value until ``deadline``.
+
+        Raises:
+            CredentialUnknown: not configured.
+            CredentialUnavailable: no value by the deadline, or too many are kept.
+        """
+        self._keeper(key)
+        revision = -1
+        while (entry := await self._d.store.wait_change(key, revision, deadline)) is not None:
+            if entry.usable(self._d.clock.now()):
+                return entry
+            if entry.revision == revision:
+                break
+            revision = entry.revision
+        raise CredentialUnavailable(name=key.name)
+
+    async def settled(self, deadline: float) -> None:
+        """Wait until every kept credential has had its first attempt, or the deadline."""
+        for key, (keeper, _) in list(self._kept.items()):
+            await keeper.tried(deadline)
+            del key
+
+    def _keeper(self, key: CredentialKey) -> Keeper:
+        if key in self._kept:
+            return self._kept[key][0]
+        spec = self._specs.get(key.name)
+        if spec is None or spec.key != key:
+            raise CredentialUnknown
+        if len(self._kept) >= self._capacity:
+            raise CredentialUnavailable("too many credentials are kept", name=key.name)
+        keeper = Keeper(spec, self._d, self._proofs.get(key.name))
+        task = asyncio.create_task(keeper.run(), name=f"keeper {key.name}")
+        self._kept[key] = keeper, task
+        return keeper
+
+    async def report(
+        self, key: CredentialKey, version: str, status: int, detail: str = ""
+    ) -> Entry | None:
+        """A caller says the upstream answered ``status`` to ``version``; the entry after it.
+
+        The service decides which statuses count; ``detail`` is for the log only.
+        """
+        del status, detail
+        return await self._keeper(key).report(version)
+
+    async def refresh(self, key: CredentialKey) -> Entry | None:
+        """An operator's wish: one refresh now, floored; the entry after it."""
+        return await self._keeper(key).refresh()
+
+    async def reconfigure(self, specs: Iterable[CredentialSpec]) -> None:
+        """Take over a new configuration: changed credentials start afresh, others go on."""
+        new = {spec.key.name: spec for spec in specs}
+        gone = [
+            (key, kept) for key, kept in self._kept.items() if new.get(key.name) != kept[0].spec
+        ]
+        self._specs = new
+        for key, (keeper, task) in gone:
+            task.cancel()
+            await asyncio.wait([task])
+            keeper.abandon()
+            del self._kept[key]
+            if key.name not in new:
+                self._d.store.forget(key)
+        self.start()
+
+    async def close(self, deadline: float) -> None:
+        """End all keepers; leases of a token that is not ours are revoked one by one.
+
+        Leases of our own token die with it, by the session's one ``revoke-self``.
+        """
+        kept, self._kept = list(self._kept.values()), {}
+        for _, task in kept:
+            task.cancel()
+        if kept:
+            await asyncio.wait([task for _, task in kept])
+        for keeper, _ in kept:
+            lease = keeper.lease
+            if lease is None or lease.generation.own or self._d.clock.now() >= deadline:
+                continue
+            try:
+                await self._d.vault.revoke_lease(lease.generation.token, lease.lease_id)
+            except VaultError:
+                continue  # it ends by itself
+
+    def _wake_all(self) -> None:
+        for keeper, _ in self._kept.values():
+            keeper.wake()
+
+    def _published(self, before: Entry | None, after: Entry) -> None:
+        del before
+        if after.revalidating and after.reason == "clock_jumped" and after.key in self._kept:
+            self._kept[after.key][0].doubt()
+
+
+class Reports(Protocol):
+    """What the hand-out needs of the keepers."""
+
+    async def report(
+        self, key: CredentialKey, version: str, status: int, detail: str = ""
+    ) -> Entry | None:
+        """See ``Keepers.report``."""
+        ...

@@ -1,0 +1,176 @@
+"""From Vault's typed results to a snapshot [pure].
+
+Duty: assemble the fields that are handed out; read the value's own expiry; tell
+whether a re-read brought something new.
+Not its duty: asking Vault (``keeper``), deciding when (``plan``).
+Rules:
+
+* a field that the configuration names and the value lacks is ``CredentialMalformed``,
+  whose message names keys, never values;
+* in a template that is a URL every inserted value is percent-encoded (RFC 3986,
+  section 2.1), so that a password with ``@`` or ``/`` cannot change its meaning;
+* a date without a zone is refused: guessing one could serve a dead key for hours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from math import isfinite
+from string import Formatter
+from urllib.parse import quote
+
+from broker.credentials.model import CredentialSpec, KvExpiry, KvSource, Lease, Snapshot
+from broker.errors import CredentialMalformed
+from broker.secret import SecretValue
+from broker.vault.generation import Generation
+from broker.vault.interface import KvValue, LeaseGrant
+
+
+def placeholders(template: str) -> tuple[str, ...]:
+    """The names in ``{braces}``; ``{{`` and ``}}`` stand for the braces themselves.
+
+    Raises:
+        ValueError: unbalanced braces, or anything in them but a name.
+    """
+    names: list[str] = []
+    for _, name, spec, conversion in Formatter().parse(template):
+        if name is None:
+            continue
+        if not name or spec or conversion or not name.replace("-", "_").isidentifier():
+            raise ValueError("a placeholder is a key in braces, such as {username}")
+        names.append(name)
+    return tuple(names)
+
+
+def assemble(
+    fields: Mapping[str, str], data: Mapping[str, SecretValue]
+) -> Mapping[str, SecretValue]:
+    """Fill the templates of ``fields`` from ``data``; no fields: ``data`` as it is.
+
+    Raises:
+        CredentialMalformed: a placeholder names a key that the value lacks.
+    """
+    if not fields:
+        return dict(data)
+    return {name: _fill(name, template, data) for name, template in fields.items()}
+
+
+def _fill(field: str, template: str, data: Mapping[str, SecretValue]) -> SecretValue:
+    encode = "://" in template
+    parts: list[str] = []
+    for literal, name, _, _ in Formatter().parse(template):
+        parts.append(literal)
+        if name is None:
+            continue
+        value = data.get(name)
+        if value is None:
+            raise CredentialMalformed(f"field {field!r} needs the key {name!r}, which is absent")
+        parts.append(quote(value.reveal(), safe="") if encode else value.reveal())
+    return SecretValue("".join(parts))
+
+
+def parse_expiry(text: str) -> float:
+    """Unix seconds from RFC 3339 text with a zone, or from Unix seconds as text.
+
+    Raises:
+        CredentialMalformed: neither; the text is not repeated, it may be a secret.
+    """
+    text = text.strip()
+    try:
+        seconds = float(text)
+    except ValueError:
+        try:
+            moment = datetime.fromisoformat(text)
+        except ValueError as error:
+            raise CredentialMalformed("the expiry is neither RFC 3339 nor Unix time") from error
+        if moment.tzinfo is None:
+            raise CredentialMalformed("the expiry has no time zone") from None
+        return moment.timestamp()
+    if not isfinite(seconds) or seconds < 0:
+        raise CredentialMalformed("the expiry is not a Unix time")
+    return seconds
+
+
+def own_expiry(expiry: KvExpiry, value: KvValue) -> float | None:
+    """The value's own expiry as Unix time less the skew allowance; None when it has none.
+
+    Raises:
+        CredentialMalformed: configured, but absent or unreadable.
+    """
+    if expiry.where == "none":
+        return None
+    if expiry.where == "field":
+        secret = value.data.get(expiry.name)
+        text = None if secret is None else secret.reveal()
+    else:
+        text = value.custom_metadata.get(expiry.name)
+    if text is None:
+        raise CredentialMalformed(f"the expiry {expiry.name!r} is absent from its {expiry.where}")
+    return parse_expiry(text) - expiry.skew
+
+
+def kv_snapshot(
+    spec: CredentialSpec, source: KvSource, value: KvValue, *, version: str
+) -> Snapshot:
+    """A snapshot from a KV read.
+
+    Raises:
+        CredentialMalformed: see ``assemble`` and ``own_expiry``.
+    """
+    if not value.data:
+        raise CredentialMalformed("the value in Vault is empty")
+    return Snapshot(
+        key=spec.key,
+        version=version,
+        data=_checked(spec, assemble(spec.fields, value.data)),
+        obtained_at=value.sent_at,
+        validated_at=value.sent_at,
+        source_version="" if value.version is None else str(value.version),
+        own_expiry_wall=own_expiry(source.expiry, value),
+    )
+
+
+def leased_snapshot(
+    spec: CredentialSpec, grant: LeaseGrant, generation: Generation, *, version: str
+) -> Snapshot:
+    """A snapshot from a lease, bound to the generation that took it.
+
+    Raises:
+        CredentialMalformed: no lease in the answer, no life, or a field is absent.
+    """
+    if not grant.lease_id:
+        raise CredentialMalformed("the path answered without a lease; is the source kind kv?")
+    if grant.duration <= 0:
+        raise CredentialMalformed("the lease has no duration")
+    lease = Lease(
+        lease_id=grant.lease_id,
+        generation=generation,
+        issued_at=grant.sent_at,
+        refreshed_at=grant.sent_at,
+        duration=grant.duration,
+        first_duration=grant.duration,
+        renewable=grant.renewable,
+    )
+    return Snapshot(
+        key=spec.key,
+        version=version,
+        data=_checked(spec, assemble(spec.fields, grant.data)),
+        obtained_at=grant.sent_at,
+        validated_at=grant.sent_at,
+        lease=lease,
+    )
+
+
+def _checked(spec: CredentialSpec, data: Mapping[str, SecretValue]) -> Mapping[str, SecretValue]:
+    use = spec.use
+    if use is not None:
+        for name in (use.field, use.username_field, use.password_field):
+            if name and name not in data:
+                raise CredentialMalformed(f"'use' names the field {name!r}, which is absent")
+    return data
+
+
+def same_value(one: Snapshot, other: Snapshot) -> bool:
+    """Whether a re-read brought the version that is already held."""
+    return one.source_version == other.source_version and dict(one.data) == dict(other.data)
