@@ -1,7 +1,7 @@
 """Every error the broker raises, as one tree.
 
 Duty: name what can go wrong; say whether trying again can help and what a
-person should do. Not its duty: status codes of the local API (``api.problems``).
+person should do. Not its duty: status codes of the local API (``protocol.problems``).
 Rules:
 
 * foreign errors are mapped once, at the edge, with ``from``; nothing else
@@ -297,10 +297,19 @@ class CredentialError(BrokerError):
 
 
 class CredentialUnknown(CredentialError):
-    """No such credential for this caller."""
+    """No such credential for this caller.
+
+    Args:
+        message: one sentence.
+        reason: why, for the audit only; outside, unknown and not allowed look the same.
+    """
 
     code = "credential_unknown"
     remedy = "Check the name, and the caller's list of credentials."
+
+    def __init__(self, message: str = "", *, reason: str = "", remedy: str | None = None) -> None:
+        super().__init__(message, remedy=remedy)
+        self.reason = reason
 
 
 class CredentialUnavailable(CredentialError):
@@ -358,10 +367,27 @@ class CallerError(BrokerError):
 
 
 class CallerUnauthenticated(CallerError):
-    """The caller gave no proof of who it is, or a wrong one."""
+    """The caller gave no proof of who it is, or a wrong one.
+
+    Args:
+        message: one sentence.
+        reason: which proof failed, for the audit only.
+        presented: a token was sent, so the challenge says ``invalid_token`` (RFC 6750).
+    """
 
     code = "caller_unauthenticated"
     remedy = "Send the content of the client-token file as bearer; read it again after a 401."
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        reason: str = "",
+        presented: bool = False,
+        remedy: str | None = None,
+    ) -> None:
+        super().__init__(message, remedy=remedy)
+        self.reason, self.presented = reason, presented
 
 
 class CallerForbidden(CallerError):
@@ -418,17 +444,48 @@ class RouteUnknown(RequestError):
 
 
 class MethodNotAllowed(RequestError):
-    """This resource does not know this method."""
+    """This resource does not know this method.
+
+    Args:
+        message: one sentence.
+        allow: the methods it knows, such as ``("GET",)``.
+    """
 
     code = "method_not_allowed"
 
+    def __init__(
+        self, message: str = "", *, allow: tuple[str, ...] = (), remedy: str | None = None
+    ) -> None:
+        super().__init__(message, remedy=remedy)
+        self.allow = allow
+
 
 class ReportConflict(RequestError):
-    """The report brought nothing newer than the reported version."""
+    """The report brought nothing newer than the reported version.
+
+    Args:
+        message: one sentence.
+        version: the current version, which is the reported one.
+        state: the credential's state after the report.
+        next_attempt_at: Unix time of the next refresh, or None.
+    """
 
     code = "report_conflict"
     retryable = True
     remedy = "Keep using what was handed out, or wait for the next version."
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        version: str = "",
+        state: str = "",
+        next_attempt_at: float | None = None,
+        remedy: str | None = None,
+    ) -> None:
+        super().__init__(message, remedy=remedy)
+        self.version, self.state = version, state
+        self.next_attempt_at = next_attempt_at
 
 
 # --- the process ----------------------------------------------------------------
