@@ -1,0 +1,144 @@
+"""Every metric's name, type and meaning, and the closed sets its labels take words from.
+
+Duty: the one list of what is exposed; ``docs/metrics.md`` explains it, a test compares.
+Not its duty: counting (``metrics``), text (``exposition``).
+Rules: a new metric gets a family here, a row in the document and a place in the scrape.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from broker.errors import BrokerError
+from broker.telemetry.exposition import Family
+
+OTHER: Final = "other"
+
+
+def _codes(error: type[BrokerError]) -> Iterator[str]:
+    yield error.code
+    for below in error.__subclasses__():
+        yield from _codes(below)
+
+
+CODES: Final = frozenset(_codes(BrokerError))
+"""The code of every error class; each result label is one of these or a word below."""
+
+STATES: Final = (
+    "pending",
+    "fresh",
+    "renewing",
+    "replacing",
+    "stale",
+    "suspect",
+    "refused",
+    "expired",
+    "withdrawn",
+)
+OPERATIONS: Final = frozenset(
+    {
+        "login_kubernetes",
+        "lookup_self",
+        "renew_self",
+        "revoke_self",
+        "kv_read",
+        "lease",
+        "renew_lease",
+        "revoke_lease",
+        "health",
+    }
+)
+"""The methods of ``VaultPort``; a test compares them, since this layer cannot import it."""
+
+REFRESH_RESULTS: Final = CODES | {"renewed", "replaced", "unchanged", "changed"}
+HANDOUT_RESULTS: Final = CODES | {"ok", "not_modified"}
+REPORT_RESULTS: Final = CODES | {"newer", "suspect", "ignored"}
+AUDIT_RESULTS: Final = CODES | {"ok", "allowed"}
+STATUSES: Final = CODES | {"ok"}
+
+HANDOUT_BUCKETS: Final = (
+    0.00005,
+    0.0001,
+    0.00025,
+    0.0005,
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    1.0,
+)
+"""Upper bounds in seconds: a hand-out is some 50 microseconds, a stalled disk a second."""
+VAULT_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+"""Upper bounds in seconds, up to the default deadline of a Vault request."""
+
+BUILD = Family("broker_build_info", "gauge", "Always 1; the labels say what runs.")
+START = Family(
+    "broker_process_start_timestamp_seconds", "gauge", "When this process started, Unix time."
+)
+CREDENTIALS = Family("broker_credentials", "gauge", "Configured credentials by state.")
+STATE = Family("broker_credential_state", "gauge", "1 for the state the credential is in.")
+EXPIRY = Family(
+    "broker_credential_expiry_timestamp_seconds",
+    "gauge",
+    "Effective expiry of the held value, Unix time; +Inf if it never expires.",
+)
+AGE = Family("broker_credential_age_seconds", "gauge", "Time since the held value was obtained.")
+SUCCESS = Family(
+    "broker_credential_last_success_timestamp_seconds",
+    "gauge",
+    "When Vault last gave or confirmed the value, Unix time.",
+)
+REFRESHES = Family("broker_credential_refreshes_total", "counter", "Refreshes by result.")
+HANDOUTS = Family("broker_handouts_total", "counter", "Hand-outs and refusals by result.")
+HANDOUT_SECONDS = Family(
+    "broker_handout_seconds",
+    "histogram",
+    "Time to answer a hand-out, waits asked for by the caller left out.",
+)
+REPORTS = Family("broker_reports_total", "counter", "Reports of refused versions by result.")
+VAULT_REQUESTS = Family("broker_vault_requests_total", "counter", "Requests to Vault by status.")
+VAULT_SECONDS = Family("broker_vault_request_seconds", "histogram", "Time of requests to Vault.")
+TOKEN_EXPIRY = Family(
+    "broker_vault_token_expiry_timestamp_seconds",
+    "gauge",
+    "Expiry of the Vault token, Unix time; +Inf if it never expires.",
+)
+TOKEN_TTL = Family("broker_vault_token_ttl_seconds", "gauge", "Life left in the Vault token.")
+GENERATION = Family("broker_vault_token_generation", "gauge", "Vault tokens logged in for so far.")
+LOGINS = Family("broker_vault_logins_total", "counter", "Logins to Vault by result.")
+AUDIT = Family("broker_audit_records_total", "counter", "Audit records by result.")
+LOGS_DROPPED = Family(
+    "broker_log_records_dropped_total", "counter", "Log lines dropped: stderr was not read."
+)
+EVENT_GAPS = Family(
+    "broker_event_gaps_total", "counter", "Times a slow reader of events missed some."
+)
+
+FAMILIES: Final = (
+    BUILD,
+    START,
+    CREDENTIALS,
+    STATE,
+    EXPIRY,
+    AGE,
+    SUCCESS,
+    REFRESHES,
+    HANDOUTS,
+    REPORTS,
+    HANDOUT_SECONDS,
+    VAULT_REQUESTS,
+    VAULT_SECONDS,
+    TOKEN_EXPIRY,
+    TOKEN_TTL,
+    GENERATION,
+    LOGINS,
+    AUDIT,
+    LOGS_DROPPED,
+    EVENT_GAPS,
+)
+"""In the order of a scrape."""
