@@ -93,16 +93,21 @@ class Metrics:
 
     def reconfigure(self, credentials: Iterable[str], clients: Iterable[str]) -> None:
         """Take the names of a new configuration: kept ones go on, others' series end."""
-        before = self._credentials
+        kept = self._credentials
         names = dict.fromkeys((*credentials, c.OTHER))
-        self._credentials = {name: before.get(name) or _Credential(name) for name in names}
-        self._clients = frozenset((*clients, c.OTHER))
-        self._states = dict.fromkeys(c.STATES, 0)
-        for kept in self._credentials.values():
-            if kept.state:
-                self._states[kept.state] += 1
-            for pair in [pair for pair in kept.handouts if pair[0] not in self._clients]:
-                del kept.handouts[pair]
+        for name in kept.keys() - names.keys():
+            state = kept.pop(name).state
+            if state:
+                self._states[state] -= 1
+        for name in names:
+            if name not in kept:
+                kept[name] = _Credential(name)
+        remaining = frozenset((*clients, c.OTHER))
+        if gone := self._clients - remaining:
+            for known in kept.values():
+                for pair in [pair for pair in known.handouts if pair[0] in gone]:
+                    del known.handouts[pair]
+        self._clients = remaining
 
     # --- recorders ------------------------------------------------------------
 
