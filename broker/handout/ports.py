@@ -1,0 +1,45 @@
+"""What the hand-out service needs from beside it, as small ports.
+
+Duty: name them, so that the use case can be read and tested without its neighbours.
+Not its duty: implementing them (``audit``, ``telemetry``, ``credentials.keepers``).
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from broker.credentials.model import CredentialKey, Entry
+
+
+class Audit(Protocol):
+    """The part of ``audit.log.AuditLog`` that the service writes to."""
+
+    def append(self, line: bytes) -> None:
+        """Write one record; ``AuditUnavailable`` when it cannot be written."""
+        ...
+
+
+class Recorder(Protocol):
+    """The part of ``telemetry.metrics.Metrics`` that the service writes to."""
+
+    def handout(self, name: str, client: str, result: str) -> None:
+        """One hand-out or refusal: ok, not_modified or an error code."""
+        ...
+
+    def handout_seconds(self, seconds: float) -> None:
+        """How long the service took for one hand-out that did not wait."""
+        ...
+
+    def report(self, name: str, result: str) -> None:
+        """One report: newer, conflict or an error code."""
+        ...
+
+
+class Reports(Protocol):
+    """The part of ``credentials.keepers.Keepers`` that takes reports."""
+
+    async def report(
+        self, key: CredentialKey, version: str, status: int, detail: str = ""
+    ) -> Entry | None:
+        """One floored re-read or replacement; the entry after it."""
+        ...
