@@ -39,7 +39,7 @@ class Clock(ABC):
 
     async def sleep_until(self, deadline: float) -> None:
         """Wait until ``now()`` reaches ``deadline``."""
-        while (left := deadline - self.now()) > 0:
+        while (left := deadline - self.now()) > 0:  # noqa: ASYNC110 - no event to wait for
             await asyncio.sleep(min(left, SLICE))
         await asyncio.sleep(0)
 
@@ -68,9 +68,11 @@ class SystemClock(Clock):
     _clock: Final = getattr(time, "CLOCK_BOOTTIME", None)
 
     def now(self) -> float:
+        """Seconds of ``CLOCK_BOOTTIME``, see clock_gettime(2)."""
         if self._clock is None:
             return time.monotonic()
         return time.clock_gettime(self._clock)
 
     def wall(self) -> float:
+        """Seconds of ``CLOCK_REALTIME``."""
         return time.time()

@@ -71,9 +71,8 @@ class Keepers:
 
     async def settled(self, deadline: float) -> None:
         """Wait until every kept credential has had its first attempt, or the deadline."""
-        for key, (keeper, _) in list(self._kept.items()):
+        for keeper, _ in list(self._kept.values()):
             await keeper.tried(deadline)
-            del key
 
     def _keeper(self, key: CredentialKey) -> Keeper:
         if key in self._kept:

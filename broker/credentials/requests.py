@@ -1,0 +1,152 @@
+"""One request to Vault on behalf of a credential.
+
+Duty: read, lease or renew; prove what is new; heal a dead Vault token once.
+Not its duty: when (``plan``), what follows from the outcome (``status``, ``keeper``).
+Rules:
+
+* it holds no state but the leases it took, each held on its generation at once;
+* a lease that cannot be used is revoked: nobody else knows it;
+* a denial asks the session whether the token is dead, and retries once if it was.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from math import inf
+
+from broker.clock import Clock
+from broker.credentials import plan
+from broker.credentials.model import CredentialSpec, KvSource, Lease, LeasedSource, Snapshot
+from broker.credentials.plan import Action
+from broker.credentials.proof import Proof
+from broker.credentials.retire import Retirer
+from broker.credentials.sources import kv_snapshot, leased_snapshot, same_value
+from broker.errors import CredentialMalformed, VaultDenied, VaultError
+from broker.vault.generation import Generation
+from broker.vault.interface import SessionPort, VaultPort
+
+log = logging.getLogger("broker.credentials")
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a request brought."""
+
+    result: str
+    """For the metric: changed, unchanged, replaced or renewed."""
+    snapshot: Snapshot
+    new: bool
+    """A new version, to be adopted; else the held one, confirmed."""
+    truncated: bool | None = None
+    """For a renewal: whether a maximum cut it."""
+
+
+class Requests:
+    """Asks Vault for one credential."""
+
+    def __init__(
+        self,
+        spec: CredentialSpec,
+        *,
+        clock: Clock,
+        vault: VaultPort,
+        session: SessionPort,
+        retirer: Retirer,
+        new_version: Callable[[], str],
+        proof: Proof | None = None,
+    ) -> None:
+        self._spec, self._clock, self._vault, self._session = spec, clock, vault, session
+        self._retirer, self._new_version, self._proof = retirer, new_version, proof
+
+    async def ask(self, action: Action, held: Snapshot | None, *, suspect: bool) -> Outcome:
+        """Carry ``action`` out.
+
+        Args:
+            action: READ, LEASE or RENEW.
+            held: the current version.
+            suspect: a caller reported it, so a re-read that brings nothing new is proved.
+
+        Raises:
+            LoginError or VaultError or CredentialError: the outcome when it is none.
+        """
+        generation = await self._session.ready(self._clock.now())
+        try:
+            return await self._with(generation, action, held, suspect=suspect)
+        except VaultDenied:
+            newer = await self._session.denied(generation)
+            if newer is None:
+                raise
+            if action is Action.RENEW:
+                action = Action.LEASE  # the lease died with its token
+            return await self._with(newer, action, held, suspect=suspect)
+
+    async def _with(
+        self, generation: Generation, action: Action, held: Snapshot | None, *, suspect: bool
+    ) -> Outcome:
+        source = self._spec.source
+        if isinstance(source, KvSource):
+            return await self._read(source, generation, held, suspect=suspect)
+        if action is Action.RENEW and held is not None and held.lease is not None:
+            return await self._renew(source, generation, held, held.lease)
+        return await self._lease(source, generation)
+
+    async def _read(
+        self, source: KvSource, generation: Generation, held: Snapshot | None, *, suspect: bool
+    ) -> Outcome:
+        value = await self._vault.kv_read(
+            generation.token, mount=source.mount, path=source.path, kv_version=source.kv_version
+        )
+        fresh = kv_snapshot(self._spec, source, value, version=self._new_version())
+        if held is not None and same_value(held, fresh):
+            confirmed = replace(
+                held, validated_at=fresh.validated_at, own_expiry_wall=fresh.own_expiry_wall
+            )
+            if suspect:
+                await self._prove(confirmed)
+            return Outcome("unchanged", confirmed, new=False)
+        await self._prove(fresh)
+        return Outcome("changed", fresh, new=True)
+
+    async def _lease(self, source: LeasedSource, generation: Generation) -> Outcome:
+        grant = await self._vault.lease(
+            generation.token, path=source.path, method=source.method, parameters=source.parameters
+        )
+        try:
+            fresh = leased_snapshot(self._spec, grant, generation, version=self._new_version())
+        except CredentialMalformed:
+            if grant.lease_id:
+                await self._give_back(generation, grant.lease_id)
+            raise
+        assert fresh.lease is not None
+        generation.hold(fresh.lease.lease_id)
+        try:
+            await self._prove(fresh)
+        except BaseException:
+            self._retirer.retire(fresh.lease, -inf)
+            raise
+        return Outcome("replaced", fresh, new=True)
+
+    async def _renew(
+        self, source: LeasedSource, generation: Generation, held: Snapshot, lease: Lease
+    ) -> Outcome:
+        renewal = await self._vault.renew_lease(
+            generation.token, lease.lease_id, increment=source.increment
+        )
+        truncated = not renewal.renewable or plan.is_truncated(
+            source, lease.first_duration, renewal.duration
+        )
+        lease = replace(lease, refreshed_at=renewal.sent_at, duration=renewal.duration)
+        renewed = replace(held, validated_at=renewal.sent_at, lease=lease)
+        return Outcome("renewed", renewed, new=False, truncated=truncated)
+
+    async def _prove(self, snapshot: Snapshot) -> None:
+        if self._proof is not None:
+            await self._proof.prove(snapshot)
+
+    async def _give_back(self, generation: Generation, lease_id: str) -> None:
+        try:
+            await self._vault.revoke_lease(generation.token, lease_id)
+        except VaultError as error:
+            log.warning("an unusable lease is left to expire", extra={"reason": error.code})
