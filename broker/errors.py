@@ -14,6 +14,7 @@ The tree (a test compares it with the classes)::
 
     BrokerError
     ├── SettingsError
+    │   └── SettingsErrors
     ├── VaultError
     │   ├── VaultUnavailable
     │   │   ├── VaultUnreachable
@@ -64,6 +65,7 @@ The tree (a test compares it with the classes)::
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 
@@ -112,11 +114,32 @@ class SettingsError(BrokerError):
         remedy: str | None = None,
     ) -> None:
         super().__init__(message, remedy=remedy)
-        self.file, self.line, self.key = file, line, key
+        self.message, self.file, self.line, self.key = message, file, line, key
 
     def __str__(self) -> str:
         place = self.file if self.line is None else f"{self.file}:{self.line}"
         return ": ".join(part for part in (place, self.key, super().__str__()) if part)
+
+
+class SettingsErrors(SettingsError):
+    """The configuration cannot be used, for every reason in ``faults``.
+
+    Args:
+        faults: one error a fault, at least one, in the order of the file.
+    """
+
+    def __init__(self, faults: Sequence[SettingsError]) -> None:
+        first = faults[0]
+        message = first.message if len(faults) == 1 else f"{len(faults)} faults"
+        one = len(faults) == 1
+        super().__init__(
+            message,
+            file=first.file,
+            line=first.line if one else None,
+            key=first.key if one else "",
+            remedy=first.remedy if one else None,
+        )
+        self.faults = tuple(faults)
 
 
 # --- Vault --------------------------------------------------------------------

@@ -22,6 +22,8 @@ class TlsSettings:
     key_file: str = ""
     server_name: str = ""
     unsafe_skip_verify: bool = False
+    unsafe_plain_http: bool = False
+    """Allows an ``http://`` address that is not loopback."""
 
 
 @dataclass(frozen=True, slots=True)

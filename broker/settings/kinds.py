@@ -1,0 +1,73 @@
+"""The kinds of text a key of the configuration may hold, as pydantic types.
+
+Duty: tie each reader of ``units`` to a type that ``schema`` declares keys with.
+Not its duty: reading (``units``).
+Rule: a value is checked and kept as it was written; a fault never repeats it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any, Final, TypeAlias
+
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
+from pydantic_core import PydanticCustomError
+
+from broker.settings import units
+
+FAULT: Final = "broker_fault"
+"""Kind of the faults that carry their own words (``message``, ``remedy``)."""
+
+
+def _text(read: Callable[[str], object]) -> AfterValidator:
+    """Validate a text by a reader of ``units``; keep the text."""
+
+    def check(text: str) -> str:
+        try:
+            read(text)
+        except units.Misfit as misfit:
+            raise _fault(misfit) from None
+        return text
+
+    return AfterValidator(check)
+
+
+def _fault(misfit: units.Misfit) -> PydanticCustomError:
+    return PydanticCustomError(
+        FAULT, "{message}", {"message": misfit.message, "remedy": misfit.remedy}
+    )
+
+
+def _no_bare_number(value: Any) -> Any:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        raise _fault(units.unitless(value))
+    return value
+
+
+Duration: TypeAlias = Annotated[
+    str,
+    BeforeValidator(_no_bare_number),
+    _text(units.seconds),
+    Field(json_schema_extra={"pattern": units.DURATION, "x-kind": "duration"}),
+]
+Name: TypeAlias = Annotated[str, StringConstraints(pattern=units.NAME)]
+Endpoint: TypeAlias = Annotated[
+    str, _text(units.endpoint), Field(json_schema_extra={"x-kind": "address"})
+]
+Origin: TypeAlias = Annotated[
+    str, _text(units.origin), Field(json_schema_extra={"x-kind": "origin"})
+]
+VaultPath: TypeAlias = Annotated[
+    str,
+    _text(units.vault_path),
+    Field(json_schema_extra={"minLength": 1, "x-kind": "path in Vault"}),
+]
+EndpointOrNone: TypeAlias = Annotated[
+    str,
+    _text(lambda text: text and units.endpoint(text)),
+    Field(json_schema_extra={"x-kind": "address"}),
+]
+FieldName: TypeAlias = Annotated[str, StringConstraints(pattern=units.FIELD)]
+Id: TypeAlias = Annotated[int, Field(ge=0, le=2**32 - 2)]
+Line: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]*$")]
+"""A text without control characters, so that no header or path can be split by it."""

@@ -1,0 +1,300 @@
+"""The shape of the configuration file: the second step of three.
+
+Duty: every key with its kind, bounds, default and meaning; the JSON Schema of it all.
+Not its duty: contradictions between keys (``rules``); values as the program uses them (``domain``).
+Rules:
+
+* closed: a key that is not declared here is a fault;
+* texts stay as they were written (``30s``); ``convert`` makes seconds of them;
+* every key has a description: docs/configuration.md is made of them.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic.json_schema import GenerateJsonSchema
+
+from broker.settings.kinds import (
+    Duration,
+    Endpoint,
+    EndpointOrNone,
+    FieldName,
+    Id,
+    Line,
+    Name,
+    Origin,
+    VaultPath,
+)
+
+
+class Section(BaseModel):
+    """A mapping of the file: closed, strict, frozen."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class Tls(Section):
+    """TLS towards Vault. Certificates are always verified unless `unsafe_skip_verify`."""
+
+    ca_file: Line = Field("", description="PEM file with the CA of Vault's certificate.")
+    ca_path: Line = Field("", description="Directory of CA certificates, instead of `ca_file`.")
+    cert_file: Line = Field("", description="PEM file with the client certificate.")
+    key_file: Line = Field("", description="PEM file with the key of the client certificate.")
+    server_name: Line = Field(
+        "", description="Name expected in Vault's certificate, when not the host of the address."
+    )
+    unsafe_skip_verify: bool = Field(
+        False,
+        description="Trust any certificate: whoever answers gets the service-account token. "
+        "Said loudly at each start.",
+    )
+    unsafe_plain_http: bool = Field(
+        False,
+        description="Allow an `http://` address that is not loopback: all secrets cross the "
+        "network in clear. Said loudly at each start.",
+    )
+
+
+class Auth(Section):
+    """How the broker logs in to Vault."""
+
+    method: Literal["kubernetes", "token_file"] = Field(
+        "kubernetes",
+        description="`kubernetes`: the pod's own service account. `token_file`: a Vault token "
+        "that somebody else renews and writes to a file; it is never revoked.",
+    )
+    mount: VaultPath = Field("kubernetes", description="Mount of the auth method.")
+    role: Line = Field("", description="Role at that mount; needed for `kubernetes`.")
+    token_file: Line = Field(
+        "/var/run/secrets/broker/token",
+        description="`kubernetes`: the projected service-account token. `token_file`: the Vault "
+        "token. Read anew at each login.",
+        min_length=1,
+    )
+    audience: Line = Field(
+        "",
+        description="Audience that Vault's role expects of the service-account token; only "
+        "compared by `broker check`.",
+    )
+
+
+class Limits(Section):
+    """What this broker may cost Vault, all its requests together."""
+
+    requests_per_second: float = Field(50.0, gt=0, description="Requests a second in the long run.")
+    burst: int = Field(50, ge=1, description="Requests that may go at once after a quiet time.")
+    concurrency: int = Field(8, ge=1, le=256, description="Requests under way at the same time.")
+
+
+class Vault(Section):
+    """Where Vault or OpenBao is and how to speak to it."""
+
+    address: Origin = Field(description="Origin of Vault, such as `https://vault.vault.svc:8200`.")
+    namespace: Line = Field("", description="Vault namespace; empty for the root namespace.")
+    timeout: Duration = Field("10s", description="Deadline of one request, connection included.")
+    redirect_addresses: list[Origin] = Field(
+        [],
+        description="Further origins that a 307 of Vault may lead to (a standby names its leader).",
+    )
+    tls: Tls = Field(default_factory=Tls, description="TLS towards Vault.")
+    auth: Auth = Field(default_factory=Auth, description="How the broker logs in.")
+    limits: Limits = Field(default_factory=Limits, description="What the broker may cost Vault.")
+
+
+class Listeners(Section):
+    """Where the broker can be called."""
+
+    socket_directory: Line = Field(
+        "/run/broker",
+        min_length=1,
+        description="Each client has a directory below it: `<client>/broker.sock` and "
+        "`<client>/client-token`.",
+    )
+    unix: bool = Field(True, description="Whether each client gets a Unix socket.")
+    tcp: list[Endpoint] = Field(
+        ["127.0.0.1:8210"],
+        description="Loopback addresses of the data plane; `[]` for none.",
+    )
+    hosts: list[Line] = Field([], description="Further names allowed in the Host header on TCP.")
+    admin_socket: Line = Field(
+        "/run/broker-admin/admin.sock",
+        description="Unix socket of the admin plane, in a directory no other container mounts; "
+        '`""` for none.',
+    )
+    operations: EndpointOrNone = Field(
+        "[::]:8211", description='Address of probes and metrics; `""` for none.'
+    )
+    max_wait: Duration = Field("60s", description="Longest `Prefer: wait` of a caller.")
+
+
+class Client(Section):
+    """One caller: an MCP server's container."""
+
+    credentials: list[Name] = Field(
+        [], description="Names of the credentials it may have; nothing else."
+    )
+    proof: Literal["token", "uid", "token_and_uid"] = Field(
+        "token",
+        description="How it shows who it is. `token`: the client token from its directory. `uid`: "
+        "the uid at the other end of its own socket. `token_and_uid`: both.",
+    )
+    uid: Id | None = Field(None, description="Its uid, for the proofs that need one.")
+    group: Id | None = Field(
+        None,
+        description="Group that owns its socket and token file (Kubernetes `fsGroup`); the "
+        "broker's own group when missing.",
+    )
+
+
+class Expiry(Section):
+    """Where a KV value's own expiry stands, as RFC 3339 or Unix seconds; one of the two."""
+
+    field: Line | None = Field(None, min_length=1, description="Key beside the value itself.")
+    custom_metadata: Line | None = Field(
+        None, min_length=1, description="Key in the secret's `custom_metadata` (KV v2)."
+    )
+    skew: Duration = Field(
+        "30s", description="Allowance for a provider's clock: expiry counts this much earlier."
+    )
+
+
+class KvSource(Section):
+    """A value in a KV engine, polled."""
+
+    kind: Literal["kv"] = Field(description="`kv`: a value in a KV engine, polled.")
+    mount: VaultPath = Field(description="Mount of the KV engine, such as `secret`.")
+    path: VaultPath = Field(description="Path below the mount, without `data/`.")
+    version: Literal[1, 2] = Field(2, description="Version of the KV engine.")
+    poll: Duration = Field("60s", description="How often Vault is asked, ± jitter; at least 1s.")
+    max_staleness: Duration = Field(
+        "1h", description="How long a value may be handed out after Vault last confirmed it."
+    )
+    expiry: Expiry | None = Field(None, description="Where the value's own expiry stands.")
+
+
+class LeasedSource(Section):
+    """A value with a lease: any path of Vault that answers with one."""
+
+    kind: Literal["leased"] = Field(description="`leased`: a path that answers with a lease.")
+    path: VaultPath = Field(description="Whole path, such as `database/creds/orders`.")
+    method: Literal["read", "write"] = Field("read", description="How the path is asked.")
+    parameters: dict[str, JsonValue] = Field(
+        {}, description="Parameters of the request; never a secret."
+    )
+    increment: Duration | None = Field(
+        None, description="Life asked for at each renewal; Vault chooses when missing."
+    )
+
+
+class Use(Section):
+    """Where the value goes in an upstream request, in OpenAPI's words for security schemes."""
+
+    place: Literal["header", "cookie", "unsafe_query"] = Field(
+        "header",
+        alias="in",
+        description="`header`, `cookie`, or `unsafe_query` (the key then stands in access logs).",
+    )
+    name: Line = Field(
+        "Authorization", min_length=1, description="Name of the header, cookie or parameter."
+    )
+    field: Line = Field("", description="Field of the credential that holds the value.")
+    prefix: Line = Field("", description="Text before the value, such as `Token `.")
+    scheme: Literal["", "bearer", "basic"] = Field(
+        "", description="HTTP authentication in the Authorization header, instead of `in`."
+    )
+    username_field: Line = Field("", description="Field with the user name, for `basic`.")
+    password_field: Line = Field("", description="Field with the password, for `basic`.")
+    origins: list[Origin] = Field(
+        [],
+        description="Origins the client library may send the value to; it sends it nowhere else.",
+    )
+
+
+class Credential(Section):
+    """One credential by name."""
+
+    source: Annotated[KvSource | LeasedSource, Field(discriminator="kind")] = Field(
+        description="Where its value comes from."
+    )
+    fields: dict[FieldName, str] = Field(
+        {},
+        description="Fields as handed out: name to template, such as "
+        "`postgresql://{username}:{password}@orders/db`; the keys as in Vault when missing.",
+    )
+    use: Use | None = Field(None, description="Where the value goes in an upstream request.")
+    hold: Duration = Field("30s", description="Longest time a caller may keep one answer.")
+    margin: Duration = Field(
+        "5s", description="How long before its expiry a value must be out of use."
+    )
+    refused_interval: Duration = Field(
+        "60s", description="How often Vault is asked again after a refusal; at least 1s."
+    )
+    required: bool = Field(True, description="Whether readiness waits for it.")
+
+
+class Audit(Section):
+    """The record of hand-outs."""
+
+    file: Line = Field("", description="File the records are appended to; empty: standard output.")
+    on_failure: Literal["refuse", "allow"] = Field(
+        "refuse", description="What to do with a hand-out whose record cannot be written."
+    )
+
+
+class Log(Section):
+    """The broker's own log, on standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level.")
+    format: Literal["json", "console"] = Field("json", description="JSON lines, or for people.")
+
+
+class Stop(Section):
+    """How the broker ends."""
+
+    delay: Duration = Field(
+        "0s",
+        description="Linger after 'not ready', for clusters that signal both containers together.",
+    )
+    timeout: Duration = Field("20s", description="Bound of the whole stop, `delay` included.")
+
+
+class File(Section):
+    """Configuration of the broker."""
+
+    model_config = ConfigDict(title="mcp-secrets-broker configuration")
+
+    vault: Vault = Field(description="Where Vault is and how to speak to it.")
+    listeners: Listeners = Field(
+        default_factory=Listeners, description="Where the broker can be called."
+    )
+    clients: dict[Name, Client] = Field(
+        {}, description="Callers by name; the name is a directory's name too."
+    )
+    credentials: dict[Name, Credential] = Field({}, description="Credentials by name.")
+    audit: Audit = Field(default_factory=Audit, description="The record of hand-outs.")
+    log: Log = Field(default_factory=Log, description="The broker's own log.")
+    stop: Stop = Field(default_factory=Stop, description="How the broker ends.")
+
+
+class _Schema(GenerateJsonSchema):
+    """The schema of what people write: no null, for an empty key is a fault, and no titles."""
+
+    def nullable_schema(self, schema: Any) -> dict[str, Any]:
+        return self.generate_inner(schema["schema"])
+
+    def default_schema(self, schema: Any) -> dict[str, Any]:
+        generated = super().default_schema(schema)
+        if generated.get("default", ...) is None:
+            del generated["default"]
+        return generated
+
+    def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002 - pydantic's hook
+        return False
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON Schema of the file (draft 2020-12), for editors and charts."""
+    generated = File.model_json_schema(by_alias=True, schema_generator=_Schema)
+    return {"$schema": _Schema.schema_dialect, **generated}
