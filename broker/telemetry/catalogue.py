@@ -53,8 +53,8 @@ OPERATIONS: Final = frozenset(
 
 REFRESH_RESULTS: Final = CODES | {"renewed", "replaced", "unchanged", "changed"}
 HANDOUT_RESULTS: Final = CODES | {"ok", "not_modified"}
-REPORT_RESULTS: Final = CODES | {"newer", "suspect", "ignored"}
-AUDIT_RESULTS: Final = CODES | {"ok", "allowed"}
+REPORT_RESULTS: Final = CODES | {"newer", "conflict"}
+AUDIT_RESULTS: Final = ("written", "buffered", "refused", "lost")
 STATUSES: Final = CODES | {"ok"}
 
 HANDOUT_BUCKETS: Final = (

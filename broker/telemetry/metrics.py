@@ -86,7 +86,7 @@ class Metrics:
         self._generation = 0
         # Series that an alert counts on exist from the start, at zero.
         self._logins = {"ok": 0}
-        self._audit = {"ok": 0, "allowed": 0, "audit_unavailable": 0}
+        self._audit = dict.fromkeys(c.AUDIT_RESULTS, 0)
         self._logs_dropped = 0
         self._event_gaps = 0
         self.reconfigure(credentials, clients)
@@ -166,7 +166,7 @@ class Metrics:
         self._handout_seconds.observe(seconds)
 
     def report(self, name: str, result: str) -> None:
-        """Count a report: ``newer``, ``suspect``, ``ignored``, or an error's code."""
+        """Count a report: ``newer``, ``conflict``, or an error's code."""
         _count(self._known(name).reports, result if result in c.REPORT_RESULTS else c.OTHER)
 
     def vault_request(self, operation: str, status: str, seconds: float) -> None:
@@ -193,7 +193,7 @@ class Metrics:
         _count(self._logins, result if result in c.STATUSES else c.OTHER)
 
     def audit_record(self, result: str) -> None:
-        """Count an audit record: ``ok``, ``allowed`` (unwritten, by choice), or a code."""
+        """Count an audit record: ``written``, ``buffered``, ``refused`` or ``lost``."""
         _count(self._audit, result if result in c.AUDIT_RESULTS else c.OTHER)
 
     def logs_dropped(self, count: int = 1) -> None:

@@ -77,7 +77,7 @@ def exercise(metrics: Metrics) -> None:
     metrics.vault_request("kv_read", "ok", 0.003)
     metrics.vault_token(expires_wall=START + 3600, generation=2)
     metrics.login("ok")
-    metrics.audit_record("ok")
+    metrics.audit_record("written")
     metrics.logs_dropped(3)
     metrics.event_gap()
 
@@ -197,7 +197,7 @@ def test_series_that_alerts_count_on_exist_from_the_start(metrics: Metrics) -> N
     """An increase from nothing is invisible to Prometheus: audit and login begin at zero."""
     shown = scrape(metrics)
     assert shown["broker_audit_records_total"] == {
-        labels(result=result): 0.0 for result in ("ok", "allowed", "audit_unavailable")
+        labels(result=result): 0.0 for result in ("written", "buffered", "refused", "lost")
     }
     assert shown["broker_vault_logins_total"] == {labels(result="ok"): 0.0}
 
