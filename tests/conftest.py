@@ -6,6 +6,7 @@ tests carry the marker ``real``. Who kills, seals or reconfigures one brings it 
 
 from __future__ import annotations
 
+import asyncio
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,6 +20,12 @@ if TYPE_CHECKING:  # the demo's packages are imported only when a real server is
     from broker.demo.postgres import Postgres
     from broker.demo.tokenreview import TokenReviewServer
     from broker.secret import SecretValue
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_loop_out_of_nowhere(event_loop_policy: asyncio.AbstractEventLoopPolicy) -> None:
+    """Tests without a loop have none: looptime, asking for one, would make one nobody closes."""
+    event_loop_policy.set_event_loop(None)
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,133 @@
+r"""What stands in one audit record [pure].
+
+Duty: build the line for a hand-out, a refusal, a report or a gap.
+Not its duty: writing it (``log``).
+Rules:
+
+* names, versions and digests only: no value, no token, no lease id, no text from upstream;
+* a line is ASCII JSON with one ``\n`` at its end, and shorter than ``PIPE_BUF``, so that a
+  write to a pipe is whole or not at all;
+* what a caller merely claims (tool, id of the MCP request) is cut and escaped;
+* built by hand on the hot path: only strings that vary are encoded each time.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from hashlib import sha256
+from typing import Final
+
+quote: Callable[[str], str] = json.encoder.encode_basestring_ascii
+"""Text as a JSON string, quotes included; in C where the interpreter has it."""
+
+LONGEST: Final = 128
+"""Characters kept of a text that comes from outside (each may grow to six when escaped)."""
+
+
+class Stamp:
+    """Writes Unix time as RFC 3339 with milliseconds, quickly.
+
+    Records of one second share their first 19 characters, so these are kept.
+    """
+
+    __slots__ = ("_second", "_text")
+
+    def __init__(self) -> None:
+        self._second = -1
+        self._text = ""
+
+    def __call__(self, wall: float) -> str:
+        """Text for ``wall``, rounded down."""
+        second = int(wall)
+        if second != self._second:
+            self._second = second
+            self._text = f"{datetime.fromtimestamp(second, UTC):%Y-%m-%dT%H:%M:%S}."
+        return f"{self._text}{int((wall - second) * 1000):03d}Z"
+
+
+def cut(text: str) -> str:
+    """The first ``LONGEST`` characters, with a mark when there were more."""
+    return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
+
+
+def lease_digest(lease_id: str) -> str:
+    """Names a lease without naming it: 16 hexadecimal digits of its SHA-256."""
+    return sha256(lease_id.encode()).hexdigest()[:16]
+
+
+def value_fields(
+    credential: str, version: str, *, source_version: str, lease_id: str, use_until: str
+) -> str:
+    """The part of a hand-out's record that stays the same while the answer does.
+
+    Args:
+        credential: its name.
+        version: the version handed out.
+        source_version: Vault's own number, or empty.
+        lease_id: goes in as a digest; empty when there is no lease.
+        use_until: as told to the caller.
+    """
+    fields = f'"credential":{quote(credential)},"version":{quote(version)}'
+    if source_version:
+        fields += f',"source_version":{quote(source_version)}'
+    if lease_id:
+        fields += f',"lease":"{lease_digest(lease_id)}"'
+    return fields + f',"use_until":"{use_until}"'
+
+
+def claim_fields(uid: int | None, tool: str, mcp_request_id: str) -> str:
+    """What is known of the request, each member with its comma; empty members are left out."""
+    fields = "" if uid is None else f',"uid":{uid}'
+    if tool:
+        fields += f',"tool":{quote(cut(tool))}'
+    if mcp_request_id:
+        fields += f',"mcp_request_id":{quote(cut(mcp_request_id))}'
+    return fields
+
+
+def handout_line(
+    time: str, request_id: str, client: str, claims: str, value: str, result: str
+) -> bytes:
+    """A hand-out: ``result`` is ``ok`` or ``not_modified``."""
+    return (
+        f'{{"time":"{time}","kind":"handout","result":"{result}",'
+        f'"request_id":{quote(request_id)},"client":{quote(client)}{claims},{value}}}\n'
+    ).encode("ascii")
+
+
+def refusal_line(
+    time: str, request_id: str, client: str, claims: str, credential: str, result: str, reason: str
+) -> bytes:
+    """A refusal: ``result`` is the code of the error, ``reason`` the truth behind it."""
+    about = f',"credential":{quote(cut(credential))}' if credential else ""
+    who = f',"client":{quote(client)}' if client else ""
+    return (
+        f'{{"time":"{time}","kind":"refusal","result":{quote(result)},'
+        f'"reason":{quote(cut(reason))},"request_id":{quote(cut(request_id))}'
+        f"{who}{claims}{about}}}\n"
+    ).encode("ascii")
+
+
+def report_line(
+    time: str,
+    request_id: str,
+    client: str,
+    claims: str,
+    credential: str,
+    version: str,
+    status: int,
+    result: str,
+) -> bytes:
+    """A report that was taken: ``result`` is ``newer``, ``conflict`` or the code of an error."""
+    return (
+        f'{{"time":"{time}","kind":"report","result":{quote(result)},"status":{status},'
+        f'"request_id":{quote(cut(request_id))},"client":{quote(client)}{claims},'
+        f'"credential":{quote(cut(credential))},"version":{quote(cut(version))}}}\n'
+    ).encode("ascii")
+
+
+def gap_line(time: str, lost: int) -> bytes:
+    """So many records before this line could not be written though the hand-outs went out."""
+    return f'{{"time":"{time}","kind":"gap","lost":{lost}}}\n'.encode("ascii")

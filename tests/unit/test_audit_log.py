@@ -1,0 +1,304 @@
+"""The audit log under full pipes, full disks and rotation."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import json
+import logging
+import os
+import socket
+import stat
+import subprocess
+import sys
+from pathlib import Path
+from time import perf_counter
+
+import pytest
+
+from broker.audit import sinks
+from broker.audit.log import AuditLog
+from broker.clock import SystemClock
+from broker.errors import AuditUnavailable
+from tests.simulators.sink import SinkSimulator
+
+FULL = OSError(errno.ENOSPC, "No space left on device")
+AGAIN = BlockingIOError(errno.EAGAIN, "again")
+
+
+class Counts(dict[str, int]):
+    """The recorder: how often each result was recorded."""
+
+    def audit_record(self, result: str) -> None:
+        self[result] = self.get(result, 0) + 1
+
+
+def make(sink: SinkSimulator, **options: object) -> tuple[AuditLog, Counts]:
+    counts = Counts()
+    log = AuditLog(lambda: sink, clock=SystemClock(), metrics=counts, **options)  # type: ignore[arg-type]
+    return log, counts
+
+
+def line(number: int) -> bytes:
+    return b'{"n":%d}\n' % number
+
+
+def test_a_line_is_one_write() -> None:
+    """A record that the target takes is one write(2) and counted as written."""
+    sink = SinkSimulator()
+    log, counts = make(sink)
+    log.append(line(1))
+    assert (sink.taken, sink.writes, counts) == (line(1), 1, {"written": 1})
+
+
+def test_a_line_taken_in_pieces_is_finished() -> None:
+    """A short write is followed by the rest at once."""
+    sink = SinkSimulator(3, 2)
+    log, counts = make(sink)
+    log.append(line(1))
+    assert (sink.taken, counts) == (line(1), {"written": 1})
+
+
+def test_a_disk_that_fills_in_mid_line_refuses_and_lines_never_merge() -> None:
+    """What a full disk cut off is closed by a newline before the next line."""
+    sink = SinkSimulator(3, FULL)
+    log, counts = make(sink)
+    with pytest.raises(AuditUnavailable, match="No space left"):
+        log.append(line(1))
+    log.append(line(2))
+    log.append(line(3))
+    assert sink.taken == line(1)[:3] + b"\n" + line(2) + line(3)
+    assert counts == {"refused": 1, "written": 2}
+
+
+def test_a_newline_that_cannot_be_written_yet_still_comes_first() -> None:
+    """The repair waits with its line: a second failure does not forget it."""
+    sink = SinkSimulator(3, FULL, FULL, AGAIN)
+    log, counts = make(sink)
+    for number in (1, 2):
+        with pytest.raises(AuditUnavailable):
+            log.append(line(number))
+    log.append(line(3))
+    log.append(line(4))
+    assert sink.taken == line(1)[:3] + b"\n" + line(3) + line(4)
+    assert counts == {"refused": 2, "buffered": 1, "written": 1}
+
+
+def test_allowed_failures_are_counted_and_leave_a_gap_record() -> None:
+    """With ``allow`` the next line that is written follows a record of how many were lost."""
+    sink = SinkSimulator(FULL, FULL)
+    log, counts = make(sink, on_failure="allow")
+    for number in (1, 2, 3):
+        log.append(line(number))
+    gap, written = sink.taken.splitlines(keepends=True)
+    assert written == line(3)
+    assert {**json.loads(gap), "time": ""} == {"time": "", "kind": "gap", "lost": 2}
+    assert counts == {"lost": 2, "written": 1}
+
+
+def test_a_full_pipe_fills_the_buffer_and_a_full_buffer_refuses() -> None:
+    """Lines wait in order while a pipe is full; beyond the bound they are refused."""
+    sink = SinkSimulator(*[AGAIN] * 4)
+    log, counts = make(sink, buffer=2 * len(line(1)))
+    log.append(line(1))
+    log.append(line(2))
+    with pytest.raises(AuditUnavailable, match="nobody reads"):
+        log.append(line(3))
+    assert not log.flush()
+    assert log.flush()
+    log.append(line(4))
+    assert sink.taken == line(1) + line(2) + line(4)
+    assert counts == {"buffered": 2, "refused": 1, "written": 1}
+
+
+def test_a_line_begun_in_a_full_pipe_is_finished_before_all_others() -> None:
+    """A piece that a pipe took is continued, not repeated."""
+    sink = SinkSimulator(4, AGAIN, 2, AGAIN)
+    log, counts = make(sink)
+    log.append(line(1))
+    log.append(line(2))
+    log.append(line(3))
+    assert sink.taken == line(1) + line(2) + line(3)
+    assert counts == {"buffered": 2, "written": 1}
+
+
+def test_a_long_buffer_empties_in_bounded_goes() -> None:
+    """One go makes few writes, so that the loop is not held."""
+    sink = SinkSimulator(AGAIN)
+    log, _ = make(sink)
+    log.append(line(0))
+    sink.then(AGAIN)
+    for number in range(1, 100):
+        sink.then(AGAIN)
+        log.append(line(number))
+    sink.then()
+    before = sink.writes
+    goes = 1
+    while not log.flush():
+        goes += 1
+    assert sink.taken == b"".join(line(n) for n in range(100))
+    assert (sink.writes - before, goes) == (100, 4)
+
+
+def test_failure_and_recovery_are_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    """A disk that stays full is one line in the log, its end another."""
+    sink = SinkSimulator(FULL, FULL, FULL)
+    log, _ = make(sink)
+    with caplog.at_level(logging.WARNING, "broker.audit"):
+        for number in range(3):
+            with pytest.raises(AuditUnavailable):
+                log.append(line(number))
+        log.append(line(3))
+    assert [record.levelname for record in caplog.records] == ["ERROR", "WARNING"]
+
+
+def test_reopening_repeats_whole_lines_in_the_new_target() -> None:
+    """A line of which the old target holds a piece is whole in the new one."""
+    old, new = SinkSimulator(4, AGAIN), SinkSimulator()
+    opened = iter([old, new])
+    log = AuditLog(lambda: next(opened), clock=SystemClock(), metrics=Counts())
+    log.append(line(1))
+    log.reopen()
+    assert (old.closed, new.taken) == (True, line(1))
+
+
+def test_a_reopen_that_fails_keeps_the_old_target() -> None:
+    """After log rotation went wrong the old file is still written."""
+    sink = SinkSimulator()
+    answers = iter([sink])
+
+    def open_once() -> SinkSimulator:
+        for answer in answers:
+            return answer
+        raise FULL
+
+    log = AuditLog(open_once, clock=SystemClock(), metrics=Counts())
+    with pytest.raises(AuditUnavailable, match="cannot be opened"):
+        log.reopen()
+    log.append(line(1))
+    assert sink.taken == line(1)
+
+
+# --- real targets ---------------------------------------------------------------------
+
+
+def real(path: Path | str, **options: object) -> tuple[AuditLog, Counts]:
+    counts = Counts()
+    log = AuditLog(sinks.opener(str(path)), clock=SystemClock(), metrics=counts, **options)  # type: ignore[arg-type]
+    return log, counts
+
+
+async def test_a_file_is_private_appended_to_and_reopened(tmp_path: Path) -> None:
+    """Lines go to the end of a 0600 file; after rotation and reopen, to a new one."""
+    path = tmp_path / "audit.log"
+    log, _ = real(path)
+    log.append(line(1))
+    rotated = path.rename(tmp_path / "audit.log.1")
+    log.append(line(2))
+    log.reopen()
+    log.append(line(3))
+    assert await log.close(0.0) == 0
+    assert rotated.read_bytes() == line(1) + line(2)
+    assert path.read_bytes() == line(3)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_a_path_that_cannot_be_opened_is_refused_at_the_start(tmp_path: Path) -> None:
+    """A missing directory is found before anything is handed out."""
+    with pytest.raises(AuditUnavailable, match="No such file"):
+        real(tmp_path / "missing" / "audit.log")
+
+
+async def test_a_full_device_refuses() -> None:
+    """``/dev/full`` answers ENOSPC to every write."""
+    log, counts = real("/dev/full")
+    with pytest.raises(AuditUnavailable, match="No space left"):
+        log.append(line(1))
+    assert counts == {"refused": 1}
+    await log.close(0.0)
+
+
+async def test_a_reader_that_stalls_never_blocks_and_later_gets_every_line(tmp_path: Path) -> None:
+    """The loop goes on while a FIFO is full; once it is read the buffer empties by itself."""
+    path = tmp_path / "fifo"
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    log, counts = real(path)
+    record = b"x" * 299 + b"\n"
+    started = perf_counter()
+    for _ in range(1000):  # 300 KB into a pipe of 64 KiB
+        log.append(record)
+    assert perf_counter() - started < 1.0  # a blocked write would never come back
+    assert counts["written"] > 0 < counts["buffered"]
+    got = b""
+    async with asyncio.timeout(5):
+        while len(got) < 1000 * len(record):
+            await asyncio.sleep(0)
+            try:
+                got += os.read(reader, 65536)
+            except BlockingIOError:
+                continue
+    assert got == record * 1000
+    assert await log.close(0.0) == 0
+    os.close(reader)
+
+
+async def test_a_reader_that_goes_away_refuses_without_spinning(tmp_path: Path) -> None:
+    """A broken pipe is an error for each record, and none of the loop's business."""
+    path = tmp_path / "fifo"
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    log, counts = real(path)
+    for _ in range(1000):
+        log.append(b"x" * 299 + b"\n")
+    os.close(reader)
+    await asyncio.sleep(0.01)
+    with pytest.raises(AuditUnavailable, match="Broken pipe"):
+        log.append(line(1))
+    assert counts["refused"] == 1
+    assert await log.close(0.0) == counts["buffered"]
+
+
+@pytest.mark.parametrize("kind", ["pipe", "shared pipe", "socket", "file"])
+def test_standard_output_is_taken_as_what_it_is(kind: str, tmp_path: Path) -> None:
+    """A sink for an inherited descriptor writes there and leaves its flags alone."""
+    if kind == "socket":
+        near, far = socket.socketpair()
+        descriptor, read = near.detach(), far.detach()
+    elif kind == "file":
+        descriptor = os.open(tmp_path / "out", os.O_WRONLY | os.O_CREAT)
+        read = os.open(tmp_path / "out", os.O_RDONLY)
+    else:
+        read, descriptor = os.pipe()
+    flags = os.get_blocking(descriptor)
+    sink: sinks.Sink
+    sink = (
+        sinks.SharedPipe(os.dup(descriptor))
+        if kind == "shared pipe"
+        else sinks.open_inherited(descriptor)
+    )
+    assert sink.write(line(1)) == len(line(1))
+    assert os.read(read, 100) == line(1)
+    if kind != "file":
+        with pytest.raises(BlockingIOError):
+            for _ in range(10_000):
+                sink.write(b"x" * 4096)
+    assert os.get_blocking(descriptor) == flags is True
+    sink.close()
+    os.close(descriptor)
+    os.close(read)
+
+
+def test_the_log_of_a_whole_process_goes_to_its_standard_output() -> None:
+    """Lines written to standard output reach whoever started the process."""
+    program = (
+        "from broker.audit import sinks; from broker.audit.log import AuditLog\n"
+        "from broker.clock import SystemClock\n"
+        "class M:\n    def audit_record(self, result): pass\n"
+        "log = AuditLog(sinks.opener(''), clock=SystemClock(), metrics=M())\n"
+        "log.append(b'one\\n'); log.append(b'two\\n')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, check=True, timeout=20
+    )
+    assert (done.stdout, done.stderr) == (b"one\ntwo\n", b"")
