@@ -263,7 +263,7 @@ class VaultValueDeleted(VaultRefused):
 
 
 class VaultInvalid(VaultRefused):
-    """Vault calls the request invalid (400, 405, 412)."""
+    """Vault calls the request invalid (400, 405)."""
 
     code = "vault_invalid"
     remedy = "Check the parameters of the source against the engine's API."
