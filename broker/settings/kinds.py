@@ -26,13 +26,14 @@ def _text(read: Callable[[str], object]) -> AfterValidator:
         try:
             read(text)
         except units.Misfit as misfit:
-            raise _fault(misfit) from None
+            raise fault(misfit) from None
         return text
 
     return AfterValidator(check)
 
 
-def _fault(misfit: units.Misfit) -> PydanticCustomError:
+def fault(misfit: units.Misfit) -> PydanticCustomError:
+    """A misfit as pydantic raises it; ``faults`` gives it back its words."""
     return PydanticCustomError(
         FAULT, "{message}", {"message": misfit.message, "remedy": misfit.remedy}
     )
@@ -40,7 +41,7 @@ def _fault(misfit: units.Misfit) -> PydanticCustomError:
 
 def _no_bare_number(value: Any) -> Any:
     if isinstance(value, int | float) and not isinstance(value, bool):
-        raise _fault(units.unitless(value))
+        raise fault(units.unitless(value))
     return value
 
 

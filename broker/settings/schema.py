@@ -11,9 +11,9 @@ Rules:
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 from pydantic.json_schema import GenerateJsonSchema
 
 from broker.settings.kinds import (
@@ -26,7 +26,9 @@ from broker.settings.kinds import (
     Name,
     Origin,
     VaultPath,
+    fault,
 )
+from broker.settings.units import Misfit
 
 
 class Section(BaseModel):
@@ -158,6 +160,17 @@ class Expiry(Section):
     skew: Duration = Field(
         "30s", description="Allowance for a provider's clock: expiry counts this much earlier."
     )
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> Self:
+        if (self.field is None) == (self.custom_metadata is None):
+            raise fault(
+                Misfit(
+                    "needs one place to read the expiry from",
+                    "Write field: <key of the value>, or custom_metadata: <key>, not both.",
+                )
+            )
+        return self
 
 
 class KvSource(Section):

@@ -1,0 +1,159 @@
+"""What a running broker may apply, and what waits for a restart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass, replace
+from typing import Any
+
+import pytest
+
+from broker.settings.diff import diff
+from broker.settings.domain import (
+    AuditSettings,
+    AuthSettings,
+    ClientSettings,
+    CredentialSettings,
+    ListenerSettings,
+    LogSettings,
+    Settings,
+    SourceSettings,
+    StopSettings,
+    TlsSettings,
+    VaultSettings,
+)
+
+SOURCE = SourceSettings(kind="kv", mount="secret", path="a")
+OLD = Settings(
+    vault=VaultSettings(address="https://vault.example"),
+    clients={"one": ClientSettings("one", ("a", "b")), "two": ClientSettings("two", ("a",))},
+    credentials={"a": CredentialSettings("a", SOURCE), "b": CredentialSettings("b", SOURCE)},
+)
+
+
+def test_equal_settings_have_no_difference() -> None:
+    """A touched file with the same content changes nothing."""
+    found = diff(OLD, replace(OLD))
+
+    assert not found
+    assert found.effective == OLD
+
+
+def test_credentials_are_added_removed_and_changed_at_once() -> None:
+    """New, gone and altered credentials are named apart and all applied."""
+    slower = CredentialSettings("b", replace(SOURCE, poll=120.0))
+    new = replace(OLD, credentials={"b": slower, "c": CredentialSettings("c", SOURCE)})
+
+    found = diff(OLD, new)
+
+    assert (found.added, found.removed, found.changed) == (("c",), ("a",), ("b",))
+    assert found.hot == ("credentials.c", "credentials.a", "credentials.b")
+    assert found.restart == ()
+    assert found.effective == new
+
+
+def test_a_clients_list_is_applied_at_once() -> None:
+    """What a known client may have changes without a restart."""
+    new = replace(OLD, clients={**OLD.clients, "two": ClientSettings("two", ("b",))})
+
+    found = diff(OLD, new)
+
+    assert (found.hot, found.restart) == (("clients.two.credentials",), ())
+    assert found.effective.clients["two"].credentials == ("b",)
+
+
+def test_a_client_that_is_gone_may_have_nothing_from_now_on() -> None:
+    """Rights are withdrawn at once; the socket goes with the restart."""
+    found = diff(OLD, replace(OLD, clients={"two": OLD.clients["two"]}))
+
+    assert found.hot == ("clients.one.credentials",)
+    assert found.restart == ("clients.one",)
+    assert found.effective.clients["one"].credentials == ()
+
+
+def test_a_new_client_waits_for_a_restart() -> None:
+    """A client that was not there at start is not let in before its socket exists."""
+    found = diff(OLD, replace(OLD, clients={**OLD.clients, "new": ClientSettings("new", ("a",))}))
+
+    assert (found.hot, found.restart) == ((), ("clients.new",))
+    assert found.effective == OLD
+
+
+def test_another_proof_waits_but_the_list_beside_it_does_not() -> None:
+    """Of one client, the list is applied and the proof stays as it was."""
+    changed = ClientSettings("one", ("a",), proof="uid", uid=1001)
+
+    found = diff(OLD, replace(OLD, clients={**OLD.clients, "one": changed}))
+
+    assert found.hot == ("clients.one.credentials",)
+    assert found.restart == ("clients.one.proof", "clients.one.uid")
+    assert found.effective.clients["one"] == ClientSettings("one", ("a",))
+
+
+def test_log_and_the_audit_rule_are_hot() -> None:
+    """Level, format and what a failing audit means change at once."""
+    new = replace(OLD, log=LogSettings("debug", "console"), audit=AuditSettings(on_failure="allow"))
+
+    found = diff(OLD, new)
+
+    assert found.hot == ("log.level", "log.format", "audit.on_failure")
+    assert (found.restart, found.effective) == ((), new)
+
+
+@pytest.mark.parametrize(
+    ("new", "keys"),
+    [
+        pytest.param(
+            replace(OLD, vault=VaultSettings(address="https://other.example")),
+            ("vault.address",),
+            id="address",
+        ),
+        pytest.param(
+            replace(
+                OLD,
+                vault=replace(
+                    OLD.vault, tls=TlsSettings(ca_file="/ca"), auth=AuthSettings(role="r")
+                ),
+            ),
+            ("vault.tls.ca_file", "vault.auth.role"),
+            id="tls and login",
+        ),
+        pytest.param(
+            replace(OLD, listeners=ListenerSettings(tcp=())), ("listeners.tcp",), id="listeners"
+        ),
+        pytest.param(replace(OLD, audit=AuditSettings(file="/a")), ("audit.file",), id="audit"),
+        pytest.param(replace(OLD, stop=StopSettings(delay=1.0)), ("stop.delay",), id="stop"),
+    ],
+)
+def test_the_rest_needs_a_restart(new: Settings, keys: tuple[str, ...]) -> None:
+    """Each key that shaped the process is named and nothing of it is applied."""
+    found = diff(OLD, new)
+
+    assert (found.hot, found.restart) == ((), keys)
+    assert found.effective == OLD
+
+
+def leaves(value: Settings) -> list[tuple[str, Settings]]:
+    """Each key outside clients and credentials, and settings that differ in it alone."""
+
+    def walk(one: Any, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+        for field in fields(one):
+            inner = getattr(one, field.name)
+            if is_dataclass(inner):
+                yield from walk(inner, (*path, field.name))
+            elif field.name not in {"clients", "credentials"}:
+                yield (*path, field.name)
+
+    def changed(one: Any, path: tuple[str, ...]) -> Any:
+        inner = changed(getattr(one, path[0]), path[1:]) if path[1:] else object()
+        return replace(one, **{path[0]: inner})
+
+    return [(".".join(path), changed(value, path)) for path in walk(value, ())]
+
+
+@pytest.mark.parametrize(("key", "new"), leaves(OLD))
+def test_no_key_is_overlooked(key: str, new: Settings) -> None:
+    """A change of any one key is reported under its name, once."""
+    found = diff(OLD, new)
+
+    assert [*found.hot, *found.restart] == [key]
