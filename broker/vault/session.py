@@ -1,0 +1,239 @@
+"""The broker's own Vault token, kept alive: one generation after the other.
+
+Duty: log in, renew, log in anew before the end; heal when Vault forgot the token.
+Not its duty: when (``plan``), how to log in (``login``), old tokens (``retirement``).
+Rules (DESIGN promises 3 and 4):
+
+* one request about the current token at a time: whoever comes while it is under way
+  waits, and then finds its outcome instead of asking again;
+* the next generation is announced while the old one is still good;
+* nothing is terminal: whatever a login fails with, it is tried again. Only ``start``
+  refuses a token that cannot serve, because then a person stands by;
+* a 403 alone proves nothing: only a token that may look itself up, and is refused that,
+  is dead.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from math import inf
+from random import Random
+
+from broker.clock import Clock
+from broker.errors import LoginError, TokenUnfit, VaultDenied, VaultError, VaultRefused
+from broker.vault import plan
+from broker.vault.generation import Generation
+from broker.vault.interface import VaultPort
+from broker.vault.login import Login
+from broker.vault.plan import Action
+from broker.vault.pulse import Pulse
+from broker.vault.retirement import Retirement, revocable
+from broker.vault.tenure import SessionMetrics, Tenure
+
+log = logging.getLogger("broker.vault")
+
+
+class Session:
+    """Implements ``interface.SessionPort``.
+
+    Args:
+        port: Vault.
+        login: the way to log in.
+        clock: time.
+        rng: jitter.
+        metrics: where to count.
+        linger: seconds an old token is kept for requests under way; more than the
+            deadline of one request.
+        poll: seconds between two looks whether another token lies ready.
+
+    ``start`` once, then ``run`` for ever in a supervised task; cancel it, then ``close``.
+    """
+
+    def __init__(
+        self,
+        port: VaultPort,
+        login: Login,
+        *,
+        clock: Clock,
+        rng: Random,
+        metrics: SessionMetrics,
+        linger: float = 30.0,
+        poll: float = 10.0,
+    ) -> None:
+        self._port, self._login = port, login
+        self._clock, self._rng, self._metrics = clock, rng, metrics
+        self._poll = poll
+        self._tenure = Tenure(clock=clock, rng=rng, metrics=metrics)
+        self._pulse = Pulse(port, clock)
+        self._retirement = Retirement(
+            port, clock=clock, rng=rng, linger=linger, changed=self._tenure.announce
+        )
+        self._login_sent = -inf
+        self._closed = False
+        self._turn = asyncio.Lock()
+
+    # --- SessionPort ----------------------------------------------------------------
+
+    @property
+    def generation(self) -> Generation | None:
+        """See ``SessionPort.generation``."""
+        return self._tenure.current
+
+    def on_change(self, callback: Callable[[], None]) -> None:
+        """See ``SessionPort.on_change``."""
+        self._tenure.callbacks.append(callback)
+
+    async def ready(self, deadline: float) -> Generation:
+        """See ``SessionPort.ready``."""
+        while (generation := self._tenure.usable()) is None:
+            if not await self._clock.wait(self._tenure.change, deadline):
+                raise self._tenure.reason()
+        return generation
+
+    async def denied(self, generation: Generation) -> Generation | None:
+        """See ``SessionPort.denied``.
+
+        When the token is dead and the one login fails, the answer is None as well;
+        ``generation.ended`` tells the two apart, and ``ready`` waits for the next.
+        """
+        async with self._turn:
+            if generation is self._tenure.current and not generation.ended:
+                if await self._pulse.alive(generation) is not False:
+                    return None
+                self._tenure.end(generation)
+            if (usable := self._tenure.usable()) is not None:
+                return usable
+            if self._closed or not self._tenure.due():
+                return None  # an attempt has just failed; the next one is ``run``'s
+            try:
+                await self._log_in()
+            except (LoginError, VaultError) as error:
+                self._tenure.failed(error)
+            return self._tenure.usable()
+
+    # --- life -------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Log in once, within the port's deadline; ``run`` goes on when that fails.
+
+        Raises:
+            TokenUnfit: the token has a use limit, and will have it the next time.
+        """
+        async with self._turn:
+            try:
+                await self._log_in()
+            except TokenUnfit:
+                raise
+            except (LoginError, VaultError) as error:
+                self._tenure.failed(error)
+
+    async def run(self) -> None:
+        """Keep a living token; never returns. Cancel it to stop."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._keep(), name="vault token")
+            tasks.create_task(self._retirement.run(), name="old vault tokens")
+            tasks.create_task(self._watch(), name="vault token file")
+
+    async def close(self, deadline: float) -> None:
+        """Revoke every living token of our own, once, until ``deadline``; leases die with them."""
+        self._closed = True
+        try:
+            async with asyncio.timeout(max(0.0, deadline - self._clock.now())):
+                await self._revoke_all()
+                async with self._turn:  # a login under way may bring one more
+                    await self._revoke_all()
+        except TimeoutError:
+            log.warning("stopping: a Vault token is left to expire, Vault did not answer in time")
+
+    async def _revoke_all(self) -> None:
+        tokens = [*self._retirement.generations, self._tenure.current]
+        await asyncio.gather(*(self._revoke(one) for one in tokens if one))
+
+    async def _revoke(self, generation: Generation) -> None:
+        if generation.ended or not revocable(generation):
+            return
+        if generation.expires_at <= self._clock.now():
+            return
+        generation.ended = True
+        try:
+            await self._port.revoke_self(generation.token)
+        except VaultError as error:
+            log.warning("stopping: Vault token %d is left to expire: %s", generation.number, error)
+        else:
+            log.info("stopping: Vault token %d revoked", generation.number)
+
+    # --- the tasks ----------------------------------------------------------------------
+
+    async def _keep(self) -> None:
+        """Take each step when it is due, and notice when the token ends."""
+        tenure = self._tenure
+        while True:
+            end = inf if tenure.life is None else tenure.life.expires_at
+            await self._clock.wait(tenure.replanned, min(tenure.step.at, end))
+            tenure.replanned.clear()
+            async with self._turn:
+                current = tenure.current
+                if current and tenure.life and self._clock.now() >= tenure.life.expires_at:
+                    tenure.end(current)
+                if tenure.due() and not self._closed:
+                    await self._take_step()
+
+    async def _take_step(self) -> None:
+        try:
+            if self._tenure.step.action is Action.RENEW and self._tenure.current is not None:
+                await self._renew(self._tenure.current)
+            else:
+                await self._log_in()
+        except (LoginError, VaultError) as error:
+            self._tenure.failed(error)
+
+    async def _watch(self) -> None:
+        """Log in when another token lies ready, however healthy the current one is."""
+        failures = 0
+        while True:
+            wait = plan.backoff(failures=failures, jitter=self._rng.random(), least=self._poll)
+            await self._clock.sleep(wait)
+            if not self._login.changed() or self._closed:
+                failures = 0
+                continue
+            async with self._turn:
+                try:
+                    await self._log_in()
+                    failures = 0
+                except (LoginError, VaultError) as error:
+                    failures += 1
+                    log.warning("the new Vault token cannot be used: %s", error)
+
+    # --- requests about the token; whoever makes them has the turn ---------------------------
+
+    async def _log_in(self) -> None:
+        """One attempt: a new generation, or the reason why not."""
+        await self._clock.sleep_until(self._login_sent + plan.FLOOR)
+        self._login_sent = self._clock.now()
+        try:
+            grant = await self._login.login()
+        except (LoginError, VaultError) as error:
+            self._metrics.login(error.code)
+            raise
+        self._metrics.login("ok")
+        replaced = self._tenure.adopt(grant, own=self._login.own)
+        if replaced is not None:
+            self._retirement.add(replaced)
+        if self._tenure.current is not None:
+            await self._pulse.learn(self._tenure.current)
+
+    async def _renew(self, generation: Generation) -> None:
+        try:
+            grant = await self._port.renew_self(generation.token)
+        except VaultRefused as refusal:
+            # Dead, or not allowed to renew itself: the remedy is a login either way.
+            log.warning("Vault token %d cannot be renewed: %s", generation.number, refusal)
+            if isinstance(refusal, VaultDenied) and await self._pulse.alive(generation) is False:
+                self._tenure.end(generation)  # the next step is a login, and due
+            else:
+                self._tenure.renewal_refused(generation)
+                await self._log_in()
+        else:
+            self._tenure.extend(generation, grant)

@@ -1,0 +1,355 @@
+"""The session against the simulated Vault: named scenarios, and when each call was made.
+
+Every jitter is 0.5, so a token of 600 s is renewed after 600 - 600 * (1/3 + 0.05) = 370 s,
+and attempts that fail are 1, 2, 4, 8, 16, 30, 30 ... s apart.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from math import inf
+from pathlib import Path
+
+import pytest
+
+from broker.vault.generation import Generation
+from broker.vault.login import KubernetesLogin, TokenFileLogin
+from broker.vault.session import Session
+from tests.simulators.clock import EPOCH, VirtualClock
+from tests.simulators.randomness import Steady
+from tests.simulators.service_account import service_account_jwt
+from tests.simulators.vault import VaultSimulator
+from tests.simulators.vault_server import LeasedPath, Role
+
+pytestmark = pytest.mark.looptime
+
+ORDERS = "database/creds/orders"
+
+
+class Counters:
+    """Implements ``SessionMetrics``."""
+
+    def __init__(self) -> None:
+        self.logins: list[str] = []
+        self.tokens: list[tuple[float | None, int]] = []
+
+    def login(self, result: str) -> None:
+        self.logins.append(result)
+
+    def vault_token(self, *, expires_wall: float | None, generation: int) -> None:
+        self.tokens.append((expires_wall and round(expires_wall - EPOCH, 3), generation))
+
+
+class Story:
+    """A session, its Vault and its clock."""
+
+    def __init__(self, directory: Path, role: Role, *, by_file: bool = False) -> None:
+        self.clock = VirtualClock()
+        self.vault = VaultSimulator(self.clock)
+        self.role = self.vault.server.role(like=role)
+        self.vault.server.leased(ORDERS, LeasedPath(ttl=3600))
+        self.file = directory / "token"
+        self.metrics = Counters()
+        self.changes: list[float] = []
+        self.gap = 0.0
+        self.session = Session(
+            self.vault,
+            TokenFileLogin(self.vault, token_file=str(self.file))
+            if by_file
+            else KubernetesLogin(
+                self.vault, mount="kubernetes", role="broker", token_file=str(self.file)
+            ),
+            clock=self.clock,
+            rng=Steady(),
+            metrics=self.metrics,
+        )
+        self._usable_until = inf
+        self.session.on_change(self._changed)
+
+    def _changed(self) -> None:
+        now, generation = self.clock.now(), self.current
+        self.changes.append(round(now, 3))
+        self.gap += max(0.0, now - self._usable_until)
+        self._usable_until = now if generation.ended else generation.expires_at
+
+    @property
+    def current(self) -> Generation:
+        generation = self.session.generation
+        assert generation is not None
+        return generation
+
+    def write(self, text: str) -> None:
+        """Replace the token file, as a kubelet does: at once."""
+        new = self.file.with_suffix(".new")
+        new.write_text(text)
+        new.replace(self.file)
+
+    def renewals(self) -> list[float]:
+        return self.vault.times("renew_self")
+
+    def logins(self) -> list[float]:
+        return self.vault.times("login_kubernetes")
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """``start`` and ``run``; at the end what a supervisor does: cancel, and see why."""
+        await self.session.start()
+        task = asyncio.create_task(self.session.run())
+        try:
+            yield
+        finally:
+            ended = task.done()
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+            assert not ended, "run() must never return"
+
+
+# --- a table of lives -------------------------------------------------------------------
+
+
+Step = Callable[[Story], object]
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """What happens at which second, and what calls come of it."""
+
+    name: str
+    role: Role
+    steps: tuple[tuple[float, Step], ...] = ()
+    until: float = 1000.0
+    calls: Mapping[str, list[float]] = field(default_factory=dict)
+    generation: int = 1
+    gap: float = 0.0
+    """Seconds without a usable token after the first login, as told by ``on_change``."""
+
+
+HOUR = 3600.0
+BACKOFF = [1.0, 3.0, 7.0, 15.0, 31.0]
+"""Seconds after the first failure at which the next attempts come."""
+
+
+def outage(operation: str | None = None) -> Step:
+    return lambda s: s.vault.outage(operation)
+
+
+def seal(s: Story) -> None:
+    s.vault.seal()
+
+
+def step_down(s: Story) -> None:
+    s.vault.step_down()
+
+
+def garble(s: Story) -> None:
+    s.vault.garble()
+
+
+def heal(s: Story) -> None:
+    s.vault.heal()
+
+
+def after(start: float, *delays: float) -> list[float]:
+    return [start, *(start + delay for delay in delays)]
+
+
+SCENARIOS = [
+    Scenario(
+        "renewable for ever: one renewal a life",
+        Role(ttl=600),
+        until=1500,
+        calls={"login_kubernetes": [0], "renew_self": [370, 740, 1110, 1480], "revoke_self": []},
+    ),
+    Scenario(
+        "periodic: renewed for its period, never replaced",
+        Role(ttl=60, period=600),
+        until=1500,
+        calls={"login_kubernetes": [0], "renew_self": [370, 740, 1110, 1480]},
+    ),
+    Scenario(
+        "maximum: the renewal at 1480 is cut to 320 s; login at a third; the old one revoked",
+        Role(ttl=600, max_ttl=1800),
+        until=1700,
+        calls={
+            "login_kubernetes": [0, 1570],
+            "renew_self": [370, 740, 1110, 1480],
+            "revoke_self": [1600],
+        },
+        generation=2,
+    ),
+    Scenario(
+        "maximum below two lives: the first renewal is cut",
+        Role(ttl=600, max_ttl=700),
+        until=600,
+        calls={"login_kubernetes": [0, 470], "renew_self": [370], "revoke_self": [500]},
+        generation=2,
+    ),
+    Scenario(
+        "not renewable: a login at two thirds",
+        Role(ttl=600, renewable=False),
+        until=800,
+        calls={"login_kubernetes": [0, 370, 740], "renew_self": [], "revoke_self": [400, 770]},
+        generation=3,
+    ),
+    Scenario(
+        "batch: neither renewed nor revoked",
+        Role(ttl=600, kind="batch"),
+        until=800,
+        calls={"login_kubernetes": [0, 370, 740], "renew_self": [], "revoke_self": []},
+        generation=3,
+    ),
+    Scenario(
+        "two seconds to live: a renewal each 1.233 s",
+        Role(ttl=2),
+        until=5,
+        calls={"login_kubernetes": [0], "renew_self": [1.233, 2.467, 3.7, 4.933]},
+    ),
+    Scenario(
+        "two seconds, three at most: replaced in time, old ones left to expire",
+        Role(ttl=2, max_ttl=3),
+        until=6,
+        calls={"login_kubernetes": [0, 2.233, 4.467], "renew_self": [1.233, 3.467, 5.7]},
+        generation=3,
+    ),
+    *(
+        Scenario(
+            f"{name} while renewing: tried again with growing waits until it passes",
+            Role(ttl=600),
+            ((350, step), (390, heal)),
+            until=800,
+            calls={"login_kubernetes": [0], "renew_self": [*after(370, *BACKOFF), 771]},
+        )
+        for name, step in {
+            "outage": outage(),
+            "seal": seal,
+            "standby": step_down,
+            "garbage": garble,
+        }.items()
+    ),
+    *(
+        Scenario(
+            f"{name} at the first login",
+            Role(ttl=600),
+            ((0, step), (20, heal)),
+            until=300,
+            calls={"login_kubernetes": after(0, *BACKOFF), "lookup_self": [31]},
+        )
+        for name, step in {
+            "outage": outage(),
+            "seal": seal,
+            "standby": step_down,
+            "garbage": garble,
+        }.items()
+    ),
+    Scenario(
+        "403 at the login heals by itself",
+        Role(ttl=600, audience="vault"),
+        (
+            (0, lambda s: s.write(service_account_jwt(audience="other"))),
+            (5, lambda s: s.write(service_account_jwt())),
+        ),
+        until=300,
+        calls={"login_kubernetes": after(0, 1, 3, 7)},
+    ),
+    Scenario(
+        "an outage longer than the token: it ends, and the next login comes within a minute",
+        Role(ttl=600),
+        ((350, outage()), (880, heal)),
+        until=1000,
+        calls={"lookup_self": [0]},
+        generation=2,
+        gap=300.41,
+    ),
+    Scenario(
+        "only renewal fails: in the last sixth a login is tried in turn",
+        Role(ttl=600),
+        ((350, outage("renew_self")),),
+        until=600,
+        generation=2,
+        calls={
+            "login_kubernetes": [0, 554.016],
+            "renew_self": [*after(370, *BACKOFF), 431, 461, 491, 518.25, 538.688],
+        },
+    ),
+    Scenario(
+        "Retry-After is honoured",
+        Role(ttl=600),
+        ((350, lambda s: s.vault.throttle(25)), (390, heal)),
+        until=600,
+        calls={"renew_self": [370, 395]},
+    ),
+    Scenario(
+        "a Retry-After of a year is not believed",
+        Role(ttl=HOUR),
+        ((0, lambda s: s.vault.throttle(365 * 24 * HOUR)), (1, heal)),
+        until=400,
+        calls={"login_kubernetes": [0, 300]},
+    ),
+    Scenario(
+        "the policy forbids renewal: a login takes its place",
+        Role(ttl=600),
+        ((0, lambda s: s.vault.server.deny("auth/token/renew-self")),),
+        until=500,
+        calls={"login_kubernetes": [0, 370], "renew_self": [370], "revoke_self": [400]},
+        generation=2,
+    ),
+    Scenario(
+        "revoked behind the broker's back, found by the renewal",
+        Role(ttl=600),
+        ((100, lambda s: s.vault.server.revoke(s.vault.server.tokens[0])),),
+        until=500,
+        calls={
+            "login_kubernetes": [0, 370],
+            "renew_self": [370],
+            "lookup_self": [0, 370],
+            "revoke_self": [],
+        },
+        generation=2,
+    ),
+    Scenario(
+        "a lost answer to the login: the next one brings another token",
+        Role(ttl=600),
+        ((0, lambda s: s.vault.lose_answers("login_kubernetes")),),
+        until=300,
+        calls={"login_kubernetes": [0, 1]},
+    ),
+    Scenario(
+        "hangs while renewing: each attempt ends by its deadline",
+        Role(ttl=600),
+        ((350, lambda s: s.vault.hang("renew_self")), (392, lambda s: s.vault.resume())),
+        until=600,
+        calls={"renew_self": [370, 381, 393]},
+    ),
+    Scenario(
+        "the machine sleeps for an hour: the token is gone, a login within one slice",
+        Role(ttl=600),
+        ((100, lambda s: s.clock.suspend(HOUR)),),
+        until=200 + HOUR,
+        calls={"login_kubernetes": [0, 105 + HOUR], "renew_self": []},
+        generation=2,
+        gap=3105,  # asleep for most of it
+    ),
+]
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda s: s.name)
+async def test_scenario(scenario: Scenario, tmp_path: Path) -> None:
+    """Each call of the session comes when the plan says, and the token never has a gap."""
+    story = Story(tmp_path, scenario.role)
+    story.write(service_account_jwt())
+    steps = list(scenario.steps)
+    while steps and steps[0][0] == 0:
+        steps.pop(0)[1](story)
+    async with story.running():
+        for at, step in steps:
+            await story.clock.sleep_until(at)
+            step(story)
+        await story.clock.sleep_until(scenario.until)
+        assert {name: story.vault.times(name) for name in scenario.calls} == scenario.calls
+        assert story.current.number == scenario.generation
+        assert story.gap == pytest.approx(scenario.gap, abs=0.01)
+        assert await story.session.ready(story.clock.now()) is story.current
