@@ -134,8 +134,8 @@ class Calls:
             self._abandon(call, exchange, flight, done, sent_at)
             raise
         finally:
-            if status and self._metrics is not None:
-                self._metrics.vault_request(call.operation, status, self._clock.now() - sent_at)
+            if status:
+                self._tell(call.operation, status, self._clock.now() - sent_at)
 
     async def aclose(self) -> None:
         """Await and revoke what abandoned calls bring, within ``close_timeout``; end the rest."""
@@ -154,6 +154,11 @@ class Calls:
         await asyncio.gather(*self._late, return_exceptions=True)
         self._workers.close()
         self._transport.close()
+
+    def _tell(self, operation: str, status: str, seconds: float) -> None:
+        logger.debug("%s: %s in %.3f s", operation, status, seconds)
+        if self._metrics is not None:
+            self._metrics.vault_request(operation, status, seconds)
 
     def _landed(
         self, call: Call[T], exchange: Exchange, done: asyncio.Event, flight: Flight[T]

@@ -13,6 +13,7 @@ import ssl
 from urllib3.exceptions import (
     ConnectTimeoutError,
     NameResolutionError,
+    NewConnectionError,
     ProtocolError,
     ReadTimeoutError,
     SSLError,
@@ -33,7 +34,9 @@ def network_error(error: Exception) -> VaultUnavailable:
     cause = error.args[-1] if isinstance(error, (SSLError, ProtocolError)) and error.args else error
     if isinstance(error, NameResolutionError):
         return VaultNameUnresolved("The host name of Vault does not resolve.")
-    if isinstance(error, (ConnectTimeoutError, ReadTimeoutError, TimeoutError)):
+    # urllib3 counts a refused connection as a kind of connect timeout.
+    refused = isinstance(error, NewConnectionError)
+    if isinstance(error, (ConnectTimeoutError, ReadTimeoutError, TimeoutError)) and not refused:
         return VaultTimeout("Vault did not answer in time.")
     if isinstance(cause, (ssl.SSLError, ssl.CertificateError)):
         return VaultTlsFailed(f"The TLS handshake with Vault failed: {_tls_reason(cause)}.")

@@ -36,7 +36,6 @@ from urllib3.exceptions import HTTPError, InsecureRequestWarning
 
 from broker.errors import (
     SettingsError,
-    VaultError,
     VaultMalformed,
     VaultStandby,
     VaultTimeout,
@@ -48,6 +47,9 @@ from broker.vault.responses import Answer
 from broker.vault.tls import TlsOptions
 
 logger = logging.getLogger("broker.vault")
+
+# It warns of header lines it cannot parse, and quotes them.
+logging.getLogger("urllib3").setLevel(logging.ERROR)
 
 MAX_ANSWER: Final = 4 * 1024 * 1024
 """Bytes. Vault's storage takes entries of 1 MiB."""
@@ -254,22 +256,23 @@ class Transport:
         """One request, no redirect. Called through ``Exchange.send`` only."""
         assert self._pools is not None  # look_at_tls came before
         try:
-            response = self._pools.request(
-                method,
-                url,
-                headers=headers,
-                body=body,
-                timeout=self._timeout,
-                redirect=False,
-                retries=False,
-                preload_content=False,
-                decode_content=False,
+            return _read(
+                self._pools.request(
+                    method,
+                    url,
+                    headers=headers,
+                    body=body,
+                    timeout=self._timeout,
+                    redirect=False,
+                    retries=False,
+                    preload_content=False,
+                    decode_content=False,
+                )
             )
-            return _read(response)
-        except VaultError:
-            raise
         except (HTTPError, OSError, http.client.HTTPException) as error:
-            raise network_error(error) from error
+            failure = network_error(error)
+        # Outside, so that nothing hangs on to the library's error: some quote what they read.
+        raise failure
 
     def redirect(self, answer: Answer) -> str:
         """Where a 3xx answer leads, if we go there.
