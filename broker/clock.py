@@ -20,6 +20,8 @@ from typing import Final
 
 SLICE: Final = 15.0
 """Longest single sleep, in seconds."""
+GRAIN: Final = 0.001
+"""Shortest, in seconds: a remainder below a timer's resolution must not become a spin."""
 
 
 class Clock(ABC):
@@ -40,7 +42,7 @@ class Clock(ABC):
     async def sleep_until(self, deadline: float) -> None:
         """Wait until ``now()`` reaches ``deadline``."""
         while (left := deadline - self.now()) > 0:  # noqa: ASYNC110 - no event to wait for
-            await asyncio.sleep(min(left, SLICE))
+            await asyncio.sleep(max(GRAIN, min(left, SLICE)))
         await asyncio.sleep(0)
 
     async def wait(self, event: asyncio.Event, deadline: float) -> bool:
@@ -54,7 +56,7 @@ class Clock(ABC):
             if left <= 0:
                 return False
             try:
-                async with asyncio.timeout(min(left, SLICE)):
+                async with asyncio.timeout(max(GRAIN, min(left, SLICE))):
                     await event.wait()
             except TimeoutError:
                 continue

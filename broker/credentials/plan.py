@@ -8,7 +8,7 @@ Rules:
 * while a value lives, no wait ends after its effective expiry;
 * a lease is renewed at 60–70 % of its life, replaced at the same point once renewing
   no longer extends it (truncated), when it cannot be renewed, or when its Vault token
-  is no longer the current one;
+  is no longer the current one; when renewing keeps failing, replacing is tried too;
 * a temporary failure backs off with full jitter, its cap below the remaining life;
   a refusal is asked again every ``refused_interval``; nothing is terminal;
 * equal lives are spread by jitter from the first schedule on.
@@ -33,6 +33,8 @@ SPREAD = 0.1
 """Half-width of the jitter on polls and refusals, as a part of the interval."""
 EARLY, LATE = 0.60, 0.70
 """Part of a life after which it is renewed or replaced: a third is left for failures."""
+RESCUE = 0.85
+"""Part of a life after which, while renewing keeps failing, a new lease is tried instead."""
 MOVE_SPREAD = 5.0
 """Seconds over which leases move to a new Vault token, so that they do not all move at once."""
 REPORT_FLOOR_KV = 2.0
@@ -148,6 +150,8 @@ def _due(s: Situation) -> tuple[Action, float]:
         left = max(0.0, s.expires_at - s.generation_since)
         return Action.LEASE, s.generation_since + min(MOVE_SPREAD, left / 3) * s.jitter
     if s.wanted <= s.now or not lasting:
+        return Action.LEASE, point
+    if s.failures and s.now >= lease.refreshed_at + lease.duration * RESCUE:
         return Action.LEASE, point
     return Action.RENEW, point
 

@@ -59,7 +59,7 @@ def situations(draw: st.DrawFn) -> Situation:
             life = draw(lives)
             lease = Lease("l", generation, at, at, life, life, draw(st.booleans()))
         snapshot = Snapshot(KEY, "v", {}, at, at, lease=lease)
-    situation = Situation(
+    return Situation(
         spec=spec,
         now=now,
         jitter=draw(jitters),
@@ -76,7 +76,6 @@ def situations(draw: st.DrawFn) -> Situation:
         doubted=draw(st.booleans()),
         wanted=draw(st.one_of(st.just(inf), st.floats(0, 100).map(lambda ahead: now + ahead))),
     )
-    return situation
 
 
 @given(situations())

@@ -1,0 +1,568 @@
+"""Stories of credentials on virtual time; each asserts when Vault was called."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from broker.credentials.model import (
+    CredentialKey,
+    CredentialSpec,
+    KvExpiry,
+    KvSource,
+    LeasedSource,
+    Snapshot,
+    State,
+)
+from broker.errors import (
+    ProofFailed,
+    VaultDenied,
+    VaultError,
+    VaultFailed,
+    VaultMalformed,
+    VaultSealed,
+    VaultStandby,
+    VaultThrottled,
+    VaultUnreachable,
+)
+from tests.scenarios.world import KV, LEASED, World, world
+from tests.simulators.vault_server import LeasedPath, Role
+
+pytestmark = pytest.mark.looptime
+
+
+async def test_a_lease_is_renewed_then_replaced_when_truncated_and_the_old_one_revoked() -> None:
+    """Renewals at 60-70 % of the life; the truncated one leads to a replacement in time."""
+    async with world(LEASED) as w:
+        first = w.read(LEASED)
+        await w.until(149)
+        assert w.vault.times("lease")[0] == 0
+        renewals = w.vault.times("renew_lease")
+        assert 36 <= renewals[0] <= 42
+        assert renewals[0] + 36 <= renewals[1] <= renewals[0] + 42
+        assert len(w.vault.times("lease")) == 2
+        replaced_at = w.vault.times("lease")[1]
+        assert renewals[-1] < replaced_at < 150
+        assert w.read(LEASED) != first
+        assert w.state(LEASED) is State.FRESH
+        assert w.vault.times("revoke_lease") == [pytest.approx(replaced_at, abs=0.1)]
+        assert len(w.vault.server.live_leases()) == 1
+
+
+async def test_nothing_is_revoked_before_its_last_use_until() -> None:
+    """A reader told to use a value for 5 s may do so although it was replaced at once."""
+    async with world(LEASED) as w:
+        while len(w.vault.times("lease")) == 1:
+            promised = w.clock.now() + 5
+            w.read(LEASED, hold=5)
+            await w.until(w.clock.now() + 1)
+        last = min(promised, 150)
+        await w.until(last + 5)
+        assert w.vault.times("revoke_lease")[0] >= last - 0.01
+
+
+async def test_a_lease_that_cannot_be_renewed_is_replaced_ahead_of_time() -> None:
+    """No renewal is tried; the new lease is there with a third of the old life left."""
+    async with world(LEASED) as w:
+        w.vault.server.leased("database/creds/orders").renewable = False
+        await w.until(200)
+        taken = w.vault.times("lease")
+        for before, after in itertools.pairwise(taken):
+            assert 36 <= after - before <= 42
+
+
+async def test_a_kv_value_is_polled_and_a_new_version_published() -> None:
+    """Polls come every 60 s give or take 10 %; the new version is there with the next poll."""
+    async with world(KV) as w:
+        first = w.read(KV)
+        await w.until(300)
+        polls = w.vault.times("kv_read")
+        assert all(54 <= b - a <= 66.01 for a, b in itertools.pairwise(polls))
+        assert w.read(KV) == first
+        w.vault.server.kv.put("search-api", {"api_key": "canary-key-2"})
+        await w.until(367)
+        assert w.read(KV) != first
+        assert w.value(KV, "api_key") == "canary-key-2"
+        assert set(w.said.results("search-api")) == {"changed", "unchanged"}
+
+
+async def test_confirming_a_value_does_not_wake_its_readers_for_nothing() -> None:
+    """A poll that brings nothing new never changes the version."""
+    async with world(KV) as w:
+        await w.until(600)
+        versions = {entry.snapshot.version for _, entry in w.history if entry.snapshot}
+        assert len(versions) == 1
+
+
+WITHDRAWALS: dict[str, Callable[[World], None]] = {
+    "deleted": lambda w: w.vault.server.kv.delete("search-api"),
+    "destroyed": lambda w: w.vault.server.kv.destroy("search-api"),
+}
+
+
+@pytest.mark.parametrize("how", WITHDRAWALS)
+async def test_a_kv_version_taken_back_is_withdrawn_at_once_and_heals(how: str) -> None:
+    """The poll that sees it ends the hand-outs; a new version ends the withdrawal."""
+    async with world(KV) as w:
+        WITHDRAWALS[how](w)
+        await w.until(67)
+        assert w.state(KV) is State.WITHDRAWN
+        assert w.read(KV) is None
+        assert w.entry(KV).snapshot is None
+        w.vault.server.kv.put("search-api", {"api_key": "canary-key-2"})
+        await w.until(67 + 67)
+        assert w.state(KV) is State.FRESH
+        assert w.read(KV) is not None
+
+
+async def test_a_kv_roll_back_is_a_new_version() -> None:
+    """Vault writes the old data as a new version, and so do we."""
+    async with world(KV) as w:
+        first = w.read(KV)
+        w.vault.server.kv.put("search-api", {"api_key": "canary-key-2"})
+        await w.until(67)
+        w.vault.server.kv.rollback("search-api", 1)
+        await w.until(134)
+        assert w.value(KV, "api_key") == "canary-key-1"
+        assert w.read(KV) != first
+
+
+FAILURES: dict[str, Callable[[], VaultError]] = {
+    "outage": VaultUnreachable,
+    "sealed": VaultSealed,
+    "standby": VaultStandby,
+    "throttled": lambda: VaultThrottled(retry_after=7.0),
+    "server error": VaultFailed,
+    "garbage": VaultMalformed,
+}
+
+
+@pytest.mark.parametrize("operation", ["lease", "renew_lease", "kv_read"])
+@pytest.mark.parametrize("kind", FAILURES)
+async def test_a_failure_at_any_step_backs_off_and_heals(kind: str, operation: str) -> None:
+    """While Vault fails the value is served to its end; requests keep the floor; then it heals."""
+    spec = KV if operation == "kv_read" else LEASED
+    async with world(spec) as w:
+        fault = w.vault.fail(FAILURES[kind](), operation=operation)
+        await w.until(149)
+        assert w.usable(spec)  # a lease of 60 s was renewed or replaced by other means, or lives
+        await w.until(400)
+        times = w.vault.times(operation)
+        assert all(b - a >= 1.0 for a, b in itertools.pairwise(times))
+        if kind == "throttled":
+            failed = [t for t in times if t > 50]
+            assert all(b - a >= 7.0 for a, b in itertools.pairwise(failed))
+        w.vault.heal(fault)
+        await w.until(470)
+        assert w.usable(spec)
+        assert w.state(spec) is State.FRESH
+
+
+async def test_an_outage_of_everything_ends_a_leased_value_with_its_lease() -> None:
+    """The lease lives 60 s and not longer without Vault; then the answer is a 503 with times."""
+    async with world(LEASED) as w:
+        fault = w.vault.outage()
+        await w.until(59.9)
+        assert w.read(LEASED) is not None
+        assert w.state(LEASED) is State.STALE
+        await w.until(60.1)
+        assert w.read(LEASED) is None
+        assert w.state(LEASED) is State.EXPIRED
+        entry = w.entry(LEASED)
+        assert entry.since_wall == pytest.approx(w.clock.wall() - 0.1, abs=0.2)
+        assert entry.reason == "vault_unreachable"
+        await w.until(300)
+        attempt = w.entry(LEASED).next_attempt_wall
+        assert attempt is not None
+        assert w.clock.wall() <= attempt <= w.clock.wall() + 60
+        w.vault.heal(fault)
+        await w.until(361)
+        assert w.read(LEASED) is not None
+
+
+async def test_an_outage_serves_a_static_value_to_its_max_staleness() -> None:
+    """One hour after the last confirmation and not a moment longer."""
+    async with world(KV) as w:
+        await w.until(300)
+        confirmed = w.vault.times("kv_read")[-1]
+        w.vault.outage()
+        await w.until(confirmed + 3599.9)
+        assert w.read(KV) is not None
+        await w.until(confirmed + 3600.1)
+        assert w.read(KV) is None
+        assert w.state(KV) is State.EXPIRED
+
+
+async def test_a_denial_after_a_policy_change_is_refused_and_heals_without_a_restart() -> None:
+    """Asked again every 60 s give or take 10 %; the value stays meanwhile."""
+    async with world(KV) as w:
+        w.vault.server.deny("secret/data/search-api")
+        await w.until(70)
+        assert w.state(KV) is State.REFUSED
+        assert w.read(KV) is not None
+        await w.until(400)
+        asked = [t for t in w.vault.times("kv_read") if t > 1]
+        assert all(54 <= b - a <= 66.01 for a, b in itertools.pairwise(asked))
+        w.vault.server.allow("secret/data/search-api")
+        await w.until(467)
+        assert w.state(KV) is State.FRESH
+
+
+async def test_a_renewal_that_is_denied_leads_to_a_new_lease() -> None:
+    """A policy without sys/leases/renew costs more leases, not an outage."""
+    async with world(LEASED) as w:
+        w.vault.server.deny("sys/leases/renew")
+        await w.until(300)
+        assert not [1 for _, e in w.history[3:] if not e.usable(_)]
+        assert len(w.vault.times("lease")) >= 5
+
+
+async def test_a_lease_revoked_out_of_band_is_replaced_at_the_next_renewal() -> None:
+    """Vault's word that it is gone ends it at once; a new one is there within the floor."""
+    async with world(LEASED) as w:
+        first = w.read(LEASED)
+        w.vault.server.revoke_lease(w.vault.server.live_leases()[0].lease_id)
+        await w.until(45)
+        renewal = w.vault.times("renew_lease")[0]
+        assert w.vault.times("lease")[1] == pytest.approx(renewal + 1.0, abs=0.01)
+        lost = [e for t, e in w.history if t < renewal + 0.5 and e.revalidating]
+        assert lost
+        assert w.read(LEASED) not in (None, first)
+
+
+async def test_a_new_vault_token_moves_the_leases_before_the_old_one_ends() -> None:
+    """Three leases are taken anew under the new token within seconds; no reader waits."""
+    specs = [
+        CredentialSpec(CredentialKey(f"db-{n}"), LeasedSource(f"database/creds/{n}"))
+        for n in range(3)
+    ]
+    async with world(*specs, log_in=False, settle=False) as w:
+        for n in range(3):
+            w.vault.server.leased(f"database/creds/{n}")
+        old = w.session.log_in(Role(ttl=90, max_ttl=90))
+        await w.until(60)
+        new = w.session.log_in()
+        for t in range(60, 89):
+            await w.until(t + 0.5)
+            assert all(w.read(spec) for spec in specs)
+        for spec in specs:
+            snapshot = w.entry(spec).snapshot
+            assert snapshot is not None
+            assert snapshot.lease is not None
+            assert snapshot.lease.generation is new
+            assert [t for t in w.vault.times("lease") if 60 <= t <= 65]
+        assert old.free_at() <= w.clock.now() + 30
+
+
+async def test_a_value_never_outlives_the_token_that_took_its_lease() -> None:
+    """A lease of 60 s under a token with 8 s left ends with the token."""
+    async with world(LEASED, log_in=False, settle=False) as w:
+        w.session.log_in(Role(ttl=8, max_ttl=8))
+        await w.until(7.9)
+        assert w.read(LEASED) is not None
+        await w.until(8.1)
+        assert w.read(LEASED) is None
+
+
+async def test_a_token_revoked_behind_our_back_is_noticed_at_the_next_use() -> None:
+    """The 403 asks for the token; it is dead; the value comes under the new one at once."""
+    async with world(KV) as w:
+        generation = w.session.generation
+        assert generation is not None
+        w.vault.server.revoke(w.vault.server.live_tokens()[0])
+        await w.until(67)
+        assert w.session.denials == 1
+        assert w.state(KV) is State.FRESH
+        assert w.said.results("search-api") == ["changed", "unchanged"]
+
+
+async def test_login_trouble_at_the_start_is_told_and_heals_at_once() -> None:
+    """Without a Vault token nothing is asked; with the first one everything is."""
+    async with world(KV, LEASED, log_in=False, settle=False) as w:
+        await w.until(10)
+        assert w.vault.calls == []
+        assert w.entry(KV).reason == "login_failed"
+        assert w.state(KV) is State.PENDING
+        w.session.log_in()
+        await w.until(10.5)
+        assert w.read(KV)
+        assert w.read(LEASED)
+
+
+@pytest.mark.parametrize("jump", [-86_400.0, -60.0, 60.0, 86_400.0])
+async def test_the_wall_clock_may_jump_without_a_value_outliving_its_lease(jump: float) -> None:
+    """Lives count on the boot clock; a forward jump also has every value confirmed first."""
+    async with world(KV, LEASED) as w:
+        await w.until(10)
+        w.clock.jump_wall(jump)
+        before = len(w.vault.calls)
+        answers = [w.read(KV), w.read(LEASED)]
+        if jump > 0:
+            assert answers == [None, None]
+            assert w.entry(KV).revalidating
+            await w.until(10.5)
+            assert {call.operation for call in w.vault.calls[before:]} == {"kv_read", "renew_lease"}
+        assert w.read(KV)
+        assert w.read(LEASED)
+        w.vault.outage()
+        await w.until(75)
+        assert w.read(LEASED) is None
+
+
+async def test_after_an_hours_sleep_no_old_lease_is_handed_out() -> None:
+    """The boot clock ran on: the lease is known to be over before anything is asked."""
+    async with world(LEASED) as w:
+        await w.until(10)
+        first = w.read(LEASED)
+        w.clock.suspend(3600)
+        assert w.read(LEASED) is None
+        await w.until(3610 + 16)  # the longest single sleep is 15 s
+        assert w.read(LEASED) not in (None, first)
+
+
+async def test_a_value_with_its_own_expiry_ends_then_whatever_vault_says() -> None:
+    """The provider's date, less 30 s for the difference of clocks."""
+    expiry = KvExpiry("custom_metadata", "until")
+    spec = replace(KV, source=KvSource("secret", "search-api", expiry=expiry))
+    async with world(spec, settle=False) as w:
+        until = w.clock.wall() + 100
+        w.vault.server.kv.put("search-api", {"api_key": "k"}, custom_metadata={"until": str(until)})
+        await w.until(69.9)
+        assert w.read(spec)
+        await w.until(70.1)
+        assert w.read(spec) is None
+        assert w.state(spec) is State.EXPIRED
+
+
+async def test_a_thousand_credentials_start_together() -> None:
+    """All have a value at once; nobody is asked twice."""
+    specs = [
+        CredentialSpec(CredentialKey(f"c{n}"), KvSource("secret", f"c{n}")) for n in range(1000)
+    ]
+    async with world(*specs, settle=False) as w:
+        for n in range(1000):
+            w.vault.server.kv.put(f"c{n}", {"k": "v"})
+        await w.until(1)
+        assert all(w.usable(spec) for spec in specs)
+        assert w.vault.count("kv_read") == 1000
+        await w.until(121)
+        assert w.vault.peak_rate(1.0, "kv_read") >= 1000  # the start itself: the limiter's work
+        polls = [t for t in w.vault.times("kv_read") if t > 1]
+        busiest = max(sum(1 for t in polls if s <= t < s + 1) for s in range(54, 67))
+        assert busiest < 150  # equal lives are spread from the first schedule on
+
+
+async def test_one_failing_among_a_hundred_is_alone_in_it() -> None:
+    """Ninety-nine are polled as ever; the failing one backs off by itself."""
+    specs = [
+        CredentialSpec(CredentialKey(f"c{n}"), KvSource("secret", f"c{n}")) for n in range(100)
+    ]
+    async with world(*specs, settle=False) as w:
+        for n in range(1, 100):
+            w.vault.server.kv.put(f"c{n}", {"k": "v"})
+        await w.until(300)
+        assert w.state(specs[0]) is State.REFUSED
+        assert all(w.state(spec) is State.FRESH for spec in specs[1:])
+        per_credential = w.vault.count("kv_read") / 100
+        assert per_credential <= 7
+
+
+async def test_a_thousand_readers_during_a_replacement_never_wait() -> None:
+    """The old value is there until the new one is, even if Vault takes 5 s to make it."""
+    async with world(LEASED) as w:
+        w.vault.latency["lease"] = 5.0
+
+        async def reader() -> int:
+            misses = 0
+            for _ in range(60):
+                misses += w.read(LEASED) is None
+                await w.clock.sleep(2.5)
+            return misses
+
+        assert sum(await asyncio.gather(*(reader() for _ in range(1000)))) == 0
+        assert w.vault.count("lease") >= 2
+
+
+async def test_a_report_of_an_old_version_changes_nothing() -> None:
+    """The newer version is the answer; Vault is not asked."""
+    async with world(KV) as w:
+        first = w.read(KV)
+        w.vault.server.kv.put("search-api", {"api_key": "canary-key-2"})
+        await w.until(67)
+        asked = w.vault.count("kv_read")
+        assert first is not None
+        entry = await w.keepers.report(KV.key, first, 401)
+        assert entry is not None
+        assert entry.snapshot is not None
+        assert entry.snapshot.version != first
+        assert w.vault.count("kv_read") == asked
+        assert entry.state is State.FRESH
+
+
+async def test_a_report_of_the_current_version_brings_the_newer_one_from_vault() -> None:
+    """A key changed behind the broker's back is there after the first 401, not the next poll."""
+    async with world(KV) as w:
+        await w.until(20)
+        first = w.read(KV)
+        w.vault.server.kv.put("search-api", {"api_key": "canary-key-2"})
+        assert first is not None
+        entry = await w.keepers.report(KV.key, first, 401)
+        assert w.clock.now() == pytest.approx(20, abs=0.1)
+        assert entry is not None
+        assert entry.snapshot is not None
+        assert entry.snapshot.version != first
+        assert w.value(KV, "api_key") == "canary-key-2"
+
+
+async def test_a_report_never_withdraws_the_only_value() -> None:
+    """Nothing newer: the value is suspect, says so, and is handed out still."""
+    async with world(KV) as w:
+        await w.until(20)
+        first = w.read(KV)
+        assert first is not None
+        entry = await w.keepers.report(KV.key, first, 401)
+        assert entry is not None
+        assert entry.state is State.SUSPECT
+        assert w.read(KV) == first
+        assert ("suspect", {"credential": "search-api", "version": first}) in w.said.events
+
+
+@pytest.mark.parametrize(("spec", "operation", "most"), [(KV, "kv_read", 22), (LEASED, "lease", 9)])
+async def test_a_flood_of_false_reports_costs_little(
+    spec: CredentialSpec, operation: str, most: int
+) -> None:
+    """A hundred callers report for ten minutes; the floor doubles with each in a row."""
+    async with world(spec) as w:
+
+        async def liar() -> None:
+            while w.clock.now() < 600:
+                version = w.read(spec)
+                if version is not None:
+                    await w.keepers.report(spec.key, version, 401)
+                await w.clock.sleep(1)
+
+        await asyncio.gather(*(liar() for _ in range(100)))
+        assert w.read(spec)
+        assert w.vault.count(operation) <= most
+
+
+class UpstreamProof:
+    """Accepts the values it was told of."""
+
+    def __init__(self, *accepted: str) -> None:
+        self.accepted = set(accepted)
+        self.asked = 0
+
+    async def prove(self, snapshot: Snapshot) -> None:
+        self.asked += 1
+        if snapshot.data["api_key"].reveal() not in self.accepted:
+            raise ProofFailed
+
+
+async def test_a_new_value_that_fails_its_proof_is_not_published() -> None:
+    """Readers stay with the old one until the new one works."""
+    proof = UpstreamProof("canary-key-1")
+    async with world(KV, proofs={"search-api": proof}) as w:
+        first = w.read(KV)
+        w.vault.server.kv.put("search-api", {"api_key": "canary-key-2"})
+        await w.until(120)
+        assert w.read(KV) == first
+        assert w.state(KV) is State.STALE
+        proof.accepted.add("canary-key-2")
+        await w.until(190)
+        assert w.read(KV) != first
+
+
+async def test_the_proofs_verdict_clears_a_suspicion() -> None:
+    """A false report costs one proof and leaves no mark."""
+    proof = UpstreamProof("canary-key-1")
+    async with world(KV, proofs={"search-api": proof}) as w:
+        await w.until(20)
+        version = w.read(KV)
+        assert version is not None
+        entry = await w.keepers.report(KV.key, version, 401)
+        assert entry is not None
+        assert entry.state is State.FRESH
+        assert proof.asked == 2
+
+
+async def test_an_answer_without_a_lease_is_refused_with_a_remedy() -> None:
+    """A path that answers without a lease is said to be of the wrong kind."""
+    async with world(LEASED, settle=False) as w:
+        w.vault.server.paths["database/creds/orders"] = LeasedPath(leased=False)
+        await w.until(1)
+        assert w.state(LEASED) is State.REFUSED
+        assert w.entry(LEASED).reason == "credential_malformed"
+        assert w.vault.server.live_leases() == []
+
+
+async def test_a_lease_that_lacks_a_field_is_given_back() -> None:
+    """What cannot be handed out is not left behind."""
+    spec = replace(LEASED, fields={"dsn": "postgresql://{nobody}@orders/db"})
+    async with world(spec) as w:
+        assert w.entry(spec).reason == "credential_malformed"
+        assert w.vault.server.live_leases() == []
+
+
+async def test_a_hanging_refresh_does_not_block_readers_and_its_late_answer_is_revoked() -> None:
+    """The request ends by its deadline; what it made is not left behind."""
+    async with world(LEASED) as w:
+        w.vault.hang("lease")
+        await w.until(145)
+        assert w.read(LEASED)
+        w.vault.resume()
+        await w.until(220)
+        assert w.read(LEASED)
+        assert len(w.vault.server.live_leases()) <= 2
+
+
+async def test_stopping_during_a_refresh_leaves_no_lease_behind() -> None:
+    """The answer that comes after its caller has gone is revoked by the port."""
+    async with world(LEASED, settle=False) as w:
+        w.vault.latency["lease"] = 5.0
+        await w.until(2)
+        await w.keepers.close(w.clock.now() + 5)
+        await w.until(30)
+        assert w.vault.server.live_leases() == []
+
+
+async def test_leases_under_a_given_token_are_revoked_one_by_one_at_the_end() -> None:
+    """A token given by file is not ours to revoke, so its leases are."""
+    async with world(LEASED) as w:
+        assert w.session.generation is not None
+        w.session.generation.own = False
+        await w.keepers.close(w.clock.now() + 5)
+        assert w.vault.server.live_leases() == []
+
+
+async def test_a_new_configuration_starts_the_new_and_ends_the_old() -> None:
+    """What stays goes on without a request; what is gone is revoked after its promise."""
+    other = CredentialSpec(CredentialKey("other"), KvSource("secret", "search-api"))
+    async with world(KV, LEASED) as w:
+        version, _ = w.read(KV), w.read(LEASED, hold=20)
+        asked = w.vault.count("kv_read")
+        await w.keepers.reconfigure([KV, other])
+        await w.until(1)
+        assert w.read(KV) == version
+        assert w.read(other)
+        assert w.vault.count("kv_read") == asked + 1
+        assert w.store.get(LEASED.key) is None
+        assert len(w.vault.server.live_leases()) == 1
+        await w.until(21)
+        assert w.vault.server.live_leases() == []
+
+
+async def test_a_denied_read_of_a_live_token_is_about_the_path() -> None:
+    """One look-up tells; no login follows."""
+    async with world(KV) as w:
+        w.vault.fail(VaultDenied(), operation="kv_read", times=1)
+        await w.until(67)
+        assert w.session.denials == 1
+        generation = w.session.generation
+        assert generation is not None
+        assert generation.number == 1
+        assert w.state(KV) is State.REFUSED
