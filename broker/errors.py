@@ -128,6 +128,8 @@ class SettingsErrors(SettingsError):
         faults: one error a fault, at least one, in the order of the file.
     """
 
+    code = "settings_faults"
+
     def __init__(self, faults: Sequence[SettingsError]) -> None:
         first = faults[0]
         message = first.message if len(faults) == 1 else f"{len(faults)} faults"
