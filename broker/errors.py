@@ -148,10 +148,20 @@ class SettingsErrors(SettingsError):
 
 
 class VaultError(BrokerError):
-    """Vault could not do what was asked."""
+    """Vault could not do what was asked.
+
+    Args:
+        message: one sentence.
+        reason: why, as a stable word, when Vault's answer tells more than its status:
+            see ``vault.refusals``; ``broker check`` names the broken layer by it.
+    """
 
     code = "vault_error"
     remedy = "See the broker's log for the request that failed."
+
+    def __init__(self, message: str = "", *, remedy: str | None = None, reason: str = "") -> None:
+        super().__init__(message, remedy=remedy)
+        self.reason = reason
 
 
 class VaultUnavailable(VaultError):
@@ -167,8 +177,9 @@ class VaultUnavailable(VaultError):
         *,
         remedy: str | None = None,
         retry_after: float | None = None,
+        reason: str = "",
     ) -> None:
-        super().__init__(message, remedy=remedy)
+        super().__init__(message, remedy=remedy, reason=reason)
         self.retry_after = retry_after
         """Seconds Vault asked to wait (Retry-After), or None."""
 

@@ -36,6 +36,7 @@ from broker.vault.interface import (
     KvValue,
     LeaseGrant,
     LeaseRenewal,
+    MountInfo,
     Priority,
     TokenGrant,
     TokenInfo,
@@ -215,6 +216,17 @@ class VaultClient:
             "revocation of a lease",
             lambda wire: Lease(wire).revoke_lease(lease_id),
             _nothing,
+            token=token,
+        )
+
+    async def mount_info(self, token: SecretValue, *, path: str) -> MountInfo:
+        """See ``MountPort``."""
+        url = format_url("/v1/sys/internal/ui/mounts/{path}", path=_checked(path))
+        return await self._ask(
+            "mount_info",
+            f"look-up of the mount of {path}",
+            lambda wire: wire.get(url),
+            lambda answer, _: responses.mount_info(answer),
             token=token,
         )
 

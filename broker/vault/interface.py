@@ -119,6 +119,23 @@ class VaultHealth:
     version: str
 
 
+@dataclass(frozen=True, slots=True)
+class MountInfo:
+    """What is mounted somewhere: ``sys/internal/ui/mounts`` tells any token that may go there."""
+
+    kind: str
+    """Type of the engine, such as ``kv`` or ``database``."""
+    kv_version: Literal[1, 2] | None = None
+
+
+class MountPort(Protocol):
+    """What ``broker check`` asks besides, to tell a wrong mount from a wrong path."""
+
+    async def mount_info(self, token: SecretValue, *, path: str) -> MountInfo:
+        """What is mounted at ``path`` or above it. ``VaultDenied`` when nothing, or no right."""
+        ...
+
+
 class VaultPort(Protocol):
     """What the broker asks of Vault. Every method raises only ``VaultError``."""
 

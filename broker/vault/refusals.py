@@ -15,6 +15,7 @@ were seen at OpenBao 2.7.2 or stand in its source.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from math import isfinite
@@ -44,24 +45,79 @@ _STANDBY: Final = ("node not active", "active cluster node not found", "is in st
 _STARTING: Final = "upgrading from non-versioned"
 _PLAIN_HTTP: Final = b"HTTP request to an HTTPS server"
 
-# What Vault says, in lower case, and what a person can do about it.
-_HINTS: Final[tuple[tuple[str, str], ...]] = (
-    ("invalid role name", "The role does not exist at this auth mount: check vault.auth.role."),
-    ("service account name not auth", "Check the role's bound_service_account_names."),
-    ("namespace not auth", "Check the role's bound_service_account_namespaces."),
-    ("audience", "The service-account token's audience is not the one the role asks for."),
+# What Vault says, in lower case; ``VaultError.reason``; what a person can do about it.
+_HINTS: Final[tuple[tuple[str, str, str], ...]] = (
+    (
+        "invalid role name",
+        "role",
+        "The role does not exist at this auth mount: check vault.auth.role.",
+    ),
+    (
+        "service account name not auth",
+        "service_account",
+        "Check the role's bound_service_account_names.",
+    ),
+    (
+        "namespace not auth",
+        "service_account_namespace",
+        "Check the role's bound_service_account_namespaces.",
+    ),
+    (
+        "audience",
+        "audience",
+        "The service-account token's audience is not the one the role asks for.",
+    ),
+    (
+        "token is expired",
+        "expired",
+        "The service-account token expired: check its projected volume, and both clocks.",
+    ),
+    (
+        "tokenreview",
+        "token_review",
+        "Vault could not have the service-account token reviewed: see auth/<mount>/config.",
+    ),
     (
         "backend configuration",
+        "not_configured",
         "The kubernetes auth mount is not configured: see auth/<mount>/config.",
     ),
-    ("no handler for route", "Nothing is mounted there: check the mount, and vault.namespace."),
-    ("namespace not found", "This namespace does not exist: check vault.namespace."),
-    ("unknown role", "The engine has no such role: check the last part of the path."),
-    ("versioned k/v", "This mount is KV version 2: set kv_version: 2 and leave 'data/' out."),
-    ("unsupported operation", "The path does not take this method: check method, read or write."),
-    ("unsupported path", "The engine does not know this path."),
-    ("lease is not renewable", "Nothing: the broker takes out a new lease."),
+    (
+        "no handler for route",
+        "no_mount",
+        "Nothing is mounted there: check the mount, and vault.namespace.",
+    ),
+    (
+        "namespace not found",
+        "no_namespace",
+        "This namespace does not exist: check vault.namespace.",
+    ),
+    (
+        "unknown role",
+        "engine_role",
+        "The engine has no such role: check the last part of the path.",
+    ),
+    (
+        "versioned k/v",
+        "kv_version",
+        "This mount is KV version 2: set version: 2 in source and leave 'data/' out of its path.",
+    ),
+    (
+        "unsupported operation",
+        "method",
+        "The path does not take this method: check method, read or write.",
+    ),
+    ("unsupported path", "path", "The engine does not know this path."),
+    ("lease is not renewable", "not_renewable", "Nothing: the broker takes out a new lease."),
 )
+
+
+@dataclass(frozen=True, slots=True)
+class _Hint:
+    """What is known about a text of Vault's beyond its status."""
+
+    reason: str = ""
+    remedy: str | None = None
 
 
 def refusal(answer: Answer, request: str, *, wall: float) -> VaultError:
@@ -83,11 +139,17 @@ def refusal(answer: Answer, request: str, *, wall: float) -> VaultError:
     if not isinstance(errors, list):
         return _not_vault(answer, said, wall)
     text = " ".join(error for error in errors if isinstance(error, str)).lower()
-    remedy = next((remedy for known, remedy in _HINTS if known in text), None)
+    hint = _hint(text)
     # A KV mount answers 400 for a moment while it becomes version 2.
     if answer.status >= 500 or answer.status in (412, 429, 472, 473) or _STARTING in text:
-        return _unavailable(answer, said, text, remedy, wall)
-    return _refused(answer.status, said, text, remedy)
+        return _unavailable(answer, said, text, hint, wall)
+    return _refused(answer.status, said, text, hint)
+
+
+def _hint(text: str) -> _Hint:
+    return next(
+        (_Hint(reason, remedy) for known, reason, remedy in _HINTS if known in text), _Hint()
+    )
 
 
 def retry_after(answer: Answer, *, wall: float) -> float | None:
@@ -108,7 +170,7 @@ def _until(date: str, wall: float) -> float:
 
 
 def _unavailable(
-    answer: Answer, said: str, text: str, remedy: str | None, wall: float
+    answer: Answer, said: str, text: str, hint: _Hint, wall: float
 ) -> VaultUnavailable:
     kind: type[VaultUnavailable] = VaultFailed
     if answer.status == 429:
@@ -118,19 +180,24 @@ def _unavailable(
     elif answer.status in (472, 473) or any(known in text for known in _STANDBY):
         kind = VaultStandby
     # 412 of Vault Enterprise: this node has not seen the newest write yet; ask again.
-    return kind(said, remedy=remedy, retry_after=retry_after(answer, wall=wall))
+    return kind(
+        said,
+        remedy=hint.remedy,
+        reason=hint.reason,
+        retry_after=retry_after(answer, wall=wall),
+    )
 
 
-def _refused(status: int, said: str, text: str, remedy: str | None) -> VaultError:
+def _refused(status: int, said: str, text: str, hint: _Hint) -> VaultError:
     if any(known in text for known in _LEASE_GONE):
         return VaultLeaseExpired(said)
     if status in (401, 403):
-        return VaultDenied(said, remedy=remedy)
+        return VaultDenied(said, remedy=hint.remedy, reason=hint.reason)
     if status == 404:
-        return VaultNotFound(said, remedy=remedy)
+        return VaultNotFound(said, remedy=hint.remedy, reason=hint.reason)
     if status < 400:
         return VaultMalformed(f"{said}, a status Vault does not use here.")
-    return VaultInvalid(said, remedy=remedy)
+    return VaultInvalid(said, remedy=hint.remedy, reason=hint.reason)
 
 
 def _absent(body: object, said: str) -> VaultError:
@@ -141,8 +208,8 @@ def _absent(body: object, said: str) -> VaultError:
         return withdrawn
     warnings = body.get("warnings") if isinstance(body, dict) else None
     text = " ".join(map(str, warnings)).lower() if isinstance(warnings, list) else ""
-    remedy = next((remedy for known, remedy in _HINTS if known in text), None)
-    return VaultNotFound(said, remedy=remedy)
+    hint = _hint(text)
+    return VaultNotFound(said, remedy=hint.remedy, reason=hint.reason)
 
 
 def _not_vault(answer: Answer, said: str, wall: float) -> VaultError:

@@ -28,6 +28,7 @@ from broker.vault.interface import (
     KvValue,
     LeaseGrant,
     LeaseRenewal,
+    MountInfo,
     TokenGrant,
     TokenInfo,
     VaultHealth,
@@ -39,8 +40,10 @@ UNDER_A_SECOND: Final = 0.001
 _MAX_SECONDS: Final = 100 * 366 * 86_400
 """A century. Vault itself cannot count to more than three."""
 
-_WRONG_KV_1: Final = "If this mount is KV version 1, set kv_version: 1."
-_WRONG_KV_2: Final = "This mount is KV version 2: set kv_version: 2 and leave 'data/' out."
+_WRONG_KV_1: Final = "If this mount is KV version 1, set version: 1 in source."
+_WRONG_KV_2: Final = (
+    "This mount is KV version 2: set version: 2 in source and leave 'data/' out of its path."
+)
 
 Document: TypeAlias = Mapping[str, object]
 """A JSON object."""
@@ -118,7 +121,9 @@ def kv1_value(answer: Answer, sent_at: float) -> KvValue:
     data = _object(document(answer), "data")
     inner = data.get("metadata")
     if set(data) == {"data", "metadata"} and isinstance(inner, dict) and "created_time" in inner:
-        raise VaultInvalid("The answer is that of a KV version 2 mount.", remedy=_WRONG_KV_2)
+        raise VaultInvalid(
+            "The answer is that of a KV version 2 mount.", remedy=_WRONG_KV_2, reason="kv_version"
+        )
     return KvValue(data=_secrets(data), sent_at=sent_at)
 
 
@@ -131,7 +136,11 @@ def kv2_value(answer: Answer, sent_at: float) -> KvValue:
     """
     data = _object(document(answer), "data")
     if "metadata" not in data:
-        raise VaultNotFound("The answer has no version, as KV version 2 has.", remedy=_WRONG_KV_1)
+        raise VaultNotFound(
+            "The answer has no version, as KV version 2 has.",
+            remedy=_WRONG_KV_1,
+            reason="kv_version",
+        )
     metadata = _object(data, "metadata")
     if data.get("data") is None and (withdrawn := deletion(metadata)):
         raise withdrawn
@@ -180,6 +189,17 @@ def lease_renewal(answer: Answer, sent_at: float) -> LeaseRenewal:
         renewable=_flag(body, "renewable"),
         sent_at=sent_at,
     )
+
+
+def mount_info(answer: Answer) -> MountInfo:
+    """Read ``data`` of ``sys/internal/ui/mounts/<path>``."""
+    data = _object(document(answer), "data")
+    options = data.get("options")
+    version = options.get("version") if isinstance(options, dict) else None
+    kind = _text(data, "type")
+    if kind == "kv":  # without options it is version 1
+        return MountInfo(kind, 2 if version == "2" else 1)
+    return MountInfo(kind)
 
 
 def health(answer: Answer) -> VaultHealth:
