@@ -5,7 +5,8 @@ Not its duty: single flight and what follows from the answer (``session``).
 Rules:
 
 * a 403 proves a dead token only if the policy lets a living one look itself up, which
-  the ``default`` policy does and a role may leave out: tried once, after a login;
+  the ``default`` policy does and a role may leave out: tried once, after a login
+  (a token given by file has been looked up to be taken in);
 * any other failure tells nothing;
 * two look-ups are never closer than ``plan.FLOOR``.
 """

@@ -221,7 +221,7 @@ class Session:
         replaced = self._tenure.adopt(grant, own=self._login.own)
         if replaced is not None:
             self._retirement.add(replaced)
-        if self._tenure.current is not None:
+        if self._login.own and self._tenure.current is not None:
             await self._pulse.learn(self._tenure.current)
 
     async def _renew(self, generation: Generation) -> None:
