@@ -45,6 +45,12 @@ class Clock(ABC):
             await asyncio.sleep(max(GRAIN, min(left, SLICE)))
         await asyncio.sleep(0)
 
+    def block(self, seconds: float) -> None:
+        """Wait for ``seconds`` of ``now()`` in a thread that has no loop."""
+        deadline = self.now() + seconds
+        while (left := deadline - self.now()) > 0:
+            time.sleep(min(left, SLICE))
+
     async def wait(self, event: asyncio.Event, deadline: float) -> bool:
         """Wait until ``event`` is set or ``now()`` reaches ``deadline``.
 

@@ -1,0 +1,280 @@
+"""What the client does, without doing it: requests to make, answers to understand.
+
+Duty: the cache, the conversation with the broker as generators of steps, errors.
+Not its duty: sockets (``link``), tasks and threads (``aio``, ``sync``).
+Rules:
+
+* no I/O here but the token file; a conversation yields ``Call`` and ``Pause`` and is sent
+  a ``Reply`` or ``Lost``, so that the async and the sync client are the same program;
+* a value is given out from the cache only before its deadline, and only to the tool it was
+  fetched for: the broker decides and records for each tool;
+* an unreachable broker is asked again for a while, since it may start after the caller.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass, field
+from typing import Final, TypeAlias, TypeVar
+from urllib.parse import quote
+
+from broker.client.credential import Credential, Moment, prolonged, read_handout
+from broker.client.endpoint import ClientToken, Endpoint
+from broker.client.tool import Work
+from broker.clock import Clock
+from broker.errors import (
+    BrokerAnswerInvalid,
+    BrokerError,
+    BrokerUnreachable,
+    CallerForbidden,
+    CallerUnauthenticated,
+    CredentialUnavailable,
+    CredentialUnknown,
+)
+from broker.protocol import names
+from broker.protocol.models import ReportRequest
+from broker.protocol.problems import read_problem
+
+Result = TypeVar("Result")
+
+ANSWER_WITHIN: Final = 10.0
+"""Seconds the broker may take, a wait that was asked for aside; it holds back for 2 at most."""
+FIRST_PAUSE: Final = 0.05
+LONGEST_PAUSE: Final = 1.0
+"""Seconds between attempts to reach the broker: doubled from the first to the longest."""
+RETRY_FOR: Final = 2.0
+"""Seconds to go on trying once the broker has been met: it may be restarting."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request to the broker."""
+
+    method: str
+    path: str
+    headers: tuple[tuple[str, str], ...] = field(repr=False)
+    """The bearer among them."""
+    body: bytes = b""
+    within: float = ANSWER_WITHIN
+    """Seconds until the answer is given up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The broker's answer."""
+
+    status: int
+    headers: Mapping[str, str]
+    """Names in lower case."""
+    body: bytes = field(repr=False)
+
+    def document(self) -> object:
+        """The body as JSON; None when it is none."""
+        try:
+            return json.loads(self.body)
+        except ValueError:
+            return None
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """No answer."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Wait before going on."""
+
+    seconds: float
+
+
+Steps: TypeAlias = Generator[Call | Pause, Reply | Lost | None, Result]
+"""A conversation. Sent ``None`` at first and after a ``Pause``."""
+
+
+class Core:
+    """State and decisions of one client.
+
+    Args:
+        endpoint: finds the broker; called once, at the first request.
+        clock: time.
+        start_wait: seconds to wait for a broker that was never met.
+        learn: told of each credential that arrives, for redaction.
+    """
+
+    def __init__(
+        self,
+        endpoint: Callable[[], Endpoint],
+        *,
+        clock: Clock,
+        start_wait: float = 30.0,
+        learn: Callable[[Credential], None] = lambda _: None,
+    ) -> None:
+        self.clock = clock
+        self._find = endpoint
+        self._start_wait = start_wait
+        self._learn = learn
+        self._found: tuple[Endpoint, ClientToken] | None = None
+        self._met = False
+        self._held: dict[tuple[str, str], Credential] = {}
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Where the broker is. Raises ``SettingsError``."""
+        return self._connection()[0]
+
+    def _connection(self) -> tuple[Endpoint, ClientToken]:
+        if self._found is None:
+            endpoint = self._find()
+            self._found = endpoint, ClientToken(endpoint)
+        return self._found
+
+    # --- the cache ------------------------------------------------------------------
+
+    def cached(self, name: str, work: Work, lasting: float = 0.0) -> Credential | None:
+        """The credential, if it may be used for ``lasting`` more seconds. Hot path."""
+        held = self._held.get((name, work.tool))
+        if held is not None and self.clock.now() + lasting < held.deadline:
+            return held
+        return None
+
+    # --- conversations --------------------------------------------------------------
+
+    def fetch(self, name: str, work: Work, wait: float = 0.0) -> Steps[Credential]:
+        """Ask for a hand-out; a version that is held is only confirmed (``If-None-Match``).
+
+        Args:
+            name: the credential.
+            work: the tool that asks.
+            wait: seconds to wait for a first value.
+
+        Raises:
+            CredentialUnknown, CredentialUnavailable, CallerUnauthenticated, CallerForbidden,
+            BrokerUnreachable, BrokerAnswerInvalid, SettingsError: no value.
+        """
+        place = (name, work.tool)
+        held = self._held.get(place)
+        headers: dict[str, str] = {}
+        if held is not None:
+            headers["If-None-Match"] = f'"{held.version}"'
+        if wait > 0 and held is None:
+            headers["Prefer"] = f"wait={wait:.0f}"
+        path = names.credential_path(name)
+        reply, sent = yield from self._ask("GET", path, work, headers, within=ANSWER_WITHIN + wait)
+        if reply.status == 304 and held is not None:
+            credential = prolonged(held, reply.headers, sent=sent)
+        elif reply.status == 200:
+            credential = read_handout(reply.document(), name=name, sent=sent)
+            self._learn(credential)
+        else:
+            self._held.pop(place, None)
+            raise self._error(reply, name)
+        self._held[place] = credential
+        return credential
+
+    def report(
+        self, credential: Credential, work: Work, status: int, detail: str
+    ) -> Steps[Credential | None]:
+        """Say that the upstream refused ``credential``; return the newer version, if any.
+
+        Raises:
+            Like ``fetch``.
+        """
+        current = self.cached(credential.name, work)
+        if current is not None and current.version != credential.version:
+            return current  # somebody else met the refusal first
+        said: ReportRequest = {"version": credential.version, "status": status}
+        if detail:
+            said["detail"] = detail
+        reply, _ = yield from self._ask(
+            "POST",
+            names.reports_path(credential.name),
+            work,
+            {"Content-Type": names.JSON},
+            body=json.dumps(said).encode(),
+        )
+        if reply.status == 409:
+            return None
+        if reply.status != 200:
+            raise self._error(reply, credential.name)
+        newest = yield from self.fetch(credential.name, work)
+        return newest if newest.version != credential.version else None
+
+    def _ask(
+        self,
+        method: str,
+        path: str,
+        work: Work,
+        headers: Mapping[str, str],
+        *,
+        body: bytes = b"",
+        within: float = ANSWER_WITHIN,
+    ) -> Steps[tuple[Reply, Moment]]:
+        """Get an answer: with a fresher token after a 401, and from a broker that starts late."""
+        patience = RETRY_FOR if self._met else self._start_wait
+        until, pause = self.clock.now() + patience, FIRST_PAUSE
+        reread = False
+        while True:
+            sent = Moment(self.clock.now(), self.clock.wall())
+            try:
+                call = Call(method, path, (*headers.items(), *self._claims(work)), body, within)
+            except BrokerUnreachable as error:  # the token file is not there yet
+                trouble = error
+            else:
+                outcome = yield call
+                if isinstance(outcome, Reply):
+                    self._met = True
+                    if outcome.status != 401 or reread or not self._connection()[1].reread():
+                        return outcome, sent
+                    reread = True
+                    continue
+                why = outcome.why if outcome is not None else "nothing came"
+                trouble = BrokerUnreachable(f"No answer from the broker: {why}.")
+            if self.clock.now() + pause > until:
+                raise trouble
+            yield Pause(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
+
+    def _claims(self, work: Work) -> list[tuple[str, str]]:
+        headers = []
+        token = self._connection()[1].get()
+        if token is not None:
+            headers.append(("Authorization", f"Bearer {token.reveal()}"))
+        # Quoted, since MCP does not keep line ends out of a tool's name.
+        if work.tool:
+            headers.append((names.TOOL, quote(work.tool, safe="/:@ ")))
+        if work.request_id:
+            headers.append((names.MCP_REQUEST_ID, quote(work.request_id, safe="/:@")))
+        return headers
+
+    def _error(self, reply: Reply, name: str) -> BrokerError:
+        problem = read_problem(
+            reply.document(), status=reply.status, retry_after=reply.headers.get("retry-after", "")
+        )
+        remedy = problem.remedy or None
+        if reply.status == 401:
+            return CallerUnauthenticated("The broker does not know this caller.", remedy=remedy)
+        if reply.status == 403:
+            return CallerForbidden(f"This caller may not have {name} for this.", remedy=remedy)
+        if problem.kind.code == CredentialUnknown.code:
+            return CredentialUnknown(
+                f"There is no credential {name} for this caller.", remedy=remedy
+            )
+        if reply.status == 503 and problem.kind.code:
+            next_attempt_at = problem.next_attempt_at
+            if next_attempt_at is None and problem.retry_after is not None:
+                next_attempt_at = self.clock.wall() + problem.retry_after
+            return CredentialUnavailable(
+                problem.detail or f"{name} has no usable value now.",
+                name=name,
+                reason=problem.reason or problem.kind.code,
+                since=problem.since,
+                next_attempt_at=next_attempt_at,
+                remedy=remedy,
+            )
+        return BrokerAnswerInvalid(
+            f"The broker answered {reply.status} {problem.kind.code or 'without saying why'}."
+        )

@@ -1,0 +1,134 @@
+"""No key that was handed out reaches a log of this process.
+
+Duty: learn every value that the client receives; mask them in log records, tracebacks too.
+Not its duty: finding them in a text (``protocol.redaction``); texts that do not pass through
+``logging`` (call ``mask``).
+Rules:
+
+* values are learned whether or not ``install`` was called, so that the order does not matter;
+* a value is masked until so many newer versions came that nobody can be using it;
+* records are masked where they are made, so that a handler added later gets them masked;
+  the ``extra`` of a record is added after that and is masked by the handlers' filters;
+* a record without a secret passes unchanged, arguments and all.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from typing import Any, Final
+
+from broker.client.credential import Credential
+from broker.protocol.redaction import Redactor
+
+KEPT_VERSIONS: Final = 8
+"""Versions of one credential that stay masked: with the usual hold, minutes at the least."""
+
+LOGGERS: Final = ("", "mcp", "mcp.server", "uvicorn", "uvicorn.error", "uvicorn.access")
+"""Loggers whose handlers also mask ``extra``; the first is the root."""
+
+_USUAL: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+class Memory:
+    """The newest versions of each credential, known to a ``Redactor``."""
+
+    def __init__(self) -> None:
+        self._redactor = Redactor()
+        self._lock = threading.Lock()
+        self._versions: dict[str, deque[Credential]] = {}
+        self.mask = self._redactor.mask
+
+    def learn(self, credential: Credential) -> None:
+        """Mask its values from now on, and in place of the oldest version."""
+        with self._lock:
+            versions = self._versions.setdefault(credential.name, deque())
+            if any(known.version == credential.version for known in versions):
+                return
+            versions.append(credential)
+            for value in credential.data.values():
+                self._redactor.learn(value)
+            if len(versions) > KEPT_VERSIONS:
+                for value in versions.popleft().data.values():
+                    self._redactor.forget(value)
+
+
+_MEMORY: Final = Memory()
+learn: Final = _MEMORY.learn
+"""Learn the values of a credential; the clients call it for each that arrives."""
+mask: Final = _MEMORY.mask
+"""Return a text with every live value as ``***``."""
+
+
+def install() -> None:
+    """Mask every log record of this process from now on; a second call changes nothing."""
+    factory = logging.getLogRecordFactory()
+    if not isinstance(factory, _MaskingFactory):
+        logging.setLogRecordFactory(_MaskingFactory(factory))
+    handlers = [h for name in LOGGERS for h in logging.getLogger(name).handlers]
+    for handler in handlers:
+        if not any(isinstance(known, _ExtraFilter) for known in handler.filters):
+            handler.addFilter(_ExtraFilter())
+
+
+class _MaskingFactory:
+    """Makes records as another factory does, and masks them."""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+
+    def __call__(self, *args: Any, **kwargs: Any) -> logging.LogRecord:
+        record: logging.LogRecord = self._inner(*args, **kwargs)
+        _mask_message(record)
+        _mask_traceback(record)
+        return record
+
+
+class _ExtraFilter(logging.Filter):
+    """Masks what ``extra`` added to a record."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        for key, value in vars(record).items():
+            if key not in _USUAL:
+                vars(record)[key] = _masked(value)
+        return True
+
+
+def _masked(value: object) -> object:
+    """``value`` itself, or a masked text when its text holds a secret."""
+    text = value if isinstance(value, str) else repr(value)
+    masked = mask(text)
+    return value if masked == text else masked
+
+
+def _mask_message(record: logging.LogRecord) -> None:
+    try:
+        message = record.getMessage()
+    except Exception:
+        # Logging will complain on stderr and quote the arguments.
+        record.msg, record.args = mask(str(record.msg)), (mask(repr(record.args)),)
+        return
+    masked = mask(message)
+    if masked == message:
+        return
+    if isinstance(record.args, tuple):
+        # Formatters such as uvicorn's read the arguments: keep as many as there were.
+        record.args = tuple(map(_masked, record.args))
+        record.msg = _masked(record.msg)
+        if mask(record.getMessage()) == record.getMessage():
+            return
+    record.msg, record.args = masked, ()
+
+
+def _mask_traceback(record: logging.LogRecord) -> None:
+    if record.stack_info:
+        record.stack_info = mask(record.stack_info)
+    if not record.exc_info or not any(record.exc_info):
+        return
+    text = logging.Formatter().formatException(record.exc_info)
+    masked = mask(text)
+    if masked != text:
+        # As part of the message: some handlers format the exception anew.
+        record.msg, record.args = f"{record.getMessage()}\n{masked}", ()
+        record.exc_info = record.exc_text = None
