@@ -162,7 +162,7 @@ async def test_stop_revokes_what_is_ours(tmp_path: Path) -> None:
     assert story.vault.count("revoke_self") == 2
 
 
-async def test_stop_while_vault_is_away(tmp_path: Path) -> None:
+async def test_stop_while_vault_hangs(tmp_path: Path) -> None:
     """A stop ends within its bound when Vault does not answer."""
     story = told(tmp_path, Role(ttl=600))
     async with story.running():
@@ -170,10 +170,27 @@ async def test_stop_while_vault_is_away(tmp_path: Path) -> None:
     story.vault.hang()
     await story.session.close(103)
     assert story.clock.now() == 103
-    story.vault.heal()
+
+
+async def test_stop_while_vault_is_away(tmp_path: Path) -> None:
+    """A stop asks once, and leaves to expire what cannot be revoked."""
+    story = told(tmp_path, Role(ttl=600))
+    async with story.running():
+        await story.clock.sleep_until(100)
     story.vault.outage()
     await story.session.close(110)
-    assert story.clock.now() == 103
+    assert story.clock.now() == 100
+    assert story.vault.times("revoke_self") == [100]
+
+
+async def test_stop_after_the_end(tmp_path: Path) -> None:
+    """A token that has expired is not revoked."""
+    story = told(tmp_path, Role(ttl=600))
+    async with story.running():
+        pass
+    await story.clock.sleep_until(601)
+    await story.session.close(610)
+    assert story.vault.times("revoke_self") == []
 
 
 async def test_stop_revokes_no_batch_token(tmp_path: Path) -> None:

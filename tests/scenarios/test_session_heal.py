@@ -8,7 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from broker.errors import LoginFailed, VaultDenied, VaultError, VaultFailed, VaultUnreachable
+from broker.errors import (
+    LoginError,
+    LoginFailed,
+    VaultDenied,
+    VaultError,
+    VaultFailed,
+    VaultUnreachable,
+)
 from tests.scenarios.session_story import Story
 from tests.simulators.service_account import service_account_jwt
 from tests.simulators.vault_server import Role
@@ -147,6 +154,8 @@ async def test_asker_leaves(story: Story) -> None:
 
 async def test_ready_waits(story: Story) -> None:
     """``ready`` returns with the first generation, or says why there is none."""
+    with pytest.raises(LoginError, match="not logged in"):
+        await story.session.ready(story.clock.now())
     outage = story.vault.outage()
     async with story.running():
         with pytest.raises(VaultUnreachable):
