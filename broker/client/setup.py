@@ -1,4 +1,7 @@
-"""From arguments and environment to a ``Core``: what both clients share at their start."""
+"""From arguments and environment to a ``Core``: what both clients share at their start.
+
+Duty: find the broker's address and proof, make the core. Not its duty: speaking (``link``).
+"""
 
 from __future__ import annotations
 
