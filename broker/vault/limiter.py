@@ -167,6 +167,7 @@ class Limiter:
                     "More requests to Vault are waiting than vault.limits lets through.",
                     remedy="Raise vault.limits, or see why Vault answers slowly.",
                 )
+            waiter.wake_at = inf  # unless it still is the first: then the pump says when
             self._pump()
 
     def _pump(self) -> None:
