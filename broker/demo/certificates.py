@@ -57,9 +57,19 @@ class Authority:
         self.ca_file.write_text(self.ca_pem)
 
     def issue(
-        self, stem: str, names: tuple[str, ...] = ("localhost", "127.0.0.1")
+        self,
+        stem: str,
+        names: tuple[str, ...] = ("localhost", "127.0.0.1"),
+        *,
+        life: dt.timedelta = DAY,
     ) -> CertificateFiles:
-        """A certificate for a day, for server and client use: ``<stem>.pem`` and ``.key``."""
+        """A certificate for server and client use: ``<stem>.pem`` and ``.key``.
+
+        Args:
+            stem: names the files and the subject.
+            names: host names and addresses it is good for.
+            life: until it ends; negative: it has ended.
+        """
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, stem)])
         authority = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
@@ -67,7 +77,7 @@ class Authority:
             [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
         )
         certificate = (
-            self._builder(subject, key.public_key())
+            self._builder(subject, key.public_key(), life)
             .add_extension(x509.SubjectAlternativeName([_name(n) for n in names]), critical=False)
             .add_extension(authority, critical=False)
             .add_extension(purposes, critical=False)
@@ -80,7 +90,10 @@ class Authority:
         return files
 
     def _builder(
-        self, subject: x509.Name, public_key: ec.EllipticCurvePublicKey
+        self,
+        subject: x509.Name,
+        public_key: ec.EllipticCurvePublicKey,
+        life: dt.timedelta = DAY,
     ) -> x509.CertificateBuilder:
         now = dt.datetime.now(dt.UTC)
         return (
@@ -89,8 +102,8 @@ class Authority:
             .issuer_name(self._subject)
             .public_key(public_key)
             .serial_number(x509.random_serial_number())
-            .not_valid_before(now - DAY)
-            .not_valid_after(now + DAY)
+            .not_valid_before(now - 2 * DAY)
+            .not_valid_after(now + life)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
         )
 

@@ -83,10 +83,12 @@ def _trust(made: ssl.SSLContext, options: TlsOptions) -> None:
     if options.ca_file or options.ca_path:
         try:
             made.load_verify_locations(options.ca_file or None, options.ca_path or None)
+            if options.ca_path:
+                any(Path(options.ca_path).iterdir())  # OpenSSL looks into it only when it verifies
         except (OSError, ssl.SSLError) as error:
             raise VaultTlsFailed(
-                "The file of trusted roots cannot be used.",
-                remedy="Check vault.tls.ca_file: a readable PEM bundle.",
+                "The trusted roots cannot be used.",
+                remedy="Check vault.tls: ca_file is a readable PEM bundle, ca_path a directory.",
             ) from error
         return
     system = ssl.get_default_verify_paths()

@@ -97,7 +97,9 @@ class TestBudget:
     ) -> None:
         """Never more than the rate, nor more at once; reads never take the reserved slots."""
         budget = Budget(rate=rate, burst=burst, concurrency=concurrency)
-        now, started, running = 0.0, [], []
+        now = 0.0
+        started: list[float] = []
+        running: list[Priority] = []
         for priority, passed, ends, which in asked:
             now += passed
             if ends and running:
