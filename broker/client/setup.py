@@ -1,6 +1,9 @@
-"""From arguments and environment to a ``Core``: what both clients share at their start.
+"""From arguments and environment to a ``Core``.
 
-Duty: find the broker's address and proof, make the core. Not its duty: speaking (``link``).
+Duty: what both clients share at their start.
+Not its duty: understanding an address (``endpoint``).
+Rules: an argument wins over the environment, which is read at the first request, so that
+importing needs none.
 """
 
 from __future__ import annotations

@@ -15,9 +15,14 @@ from broker import errors
 from broker.errors import BrokerError, SettingsError, SettingsErrors
 
 
+def derived(root: type[BrokerError]) -> list[type[BrokerError]]:
+    """Those of the tree; what ``client.mcp`` mixes with the SDK's errors at run time is not."""
+    return [each for each in root.__subclasses__() if each.__module__ == errors.__name__]
+
+
 def tree(root: type[BrokerError], prefix: str = "") -> Iterator[str]:
     """The lines below ``root``, drawn as in the docstring of ``broker.errors``."""
-    below = root.__subclasses__()
+    below = derived(root)
     for each in below:
         last = each is below[-1]
         yield f"{prefix}{'└──' if last else '├──'} {each.__name__}"
@@ -25,7 +30,7 @@ def tree(root: type[BrokerError], prefix: str = "") -> Iterator[str]:
 
 
 def classes(root: type[BrokerError] = BrokerError) -> list[type[BrokerError]]:
-    return [root, *(each for below in root.__subclasses__() for each in classes(below))]
+    return [root, *(each for below in derived(root) for each in classes(below))]
 
 
 ALL = pytest.mark.parametrize("error", classes(), ids=lambda error: error.__name__)
