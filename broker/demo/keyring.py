@@ -12,12 +12,11 @@ import hashlib
 import secrets
 import threading
 from dataclasses import dataclass, replace
-from typing import Final, Literal
+from typing import Final
 
 from broker.clock import Clock, SystemClock
+from broker.demo.facts import Verdict
 from broker.secret import SecretValue
-
-Verdict = Literal["ok", "missing", "unknown", "expired", "revoked"]
 
 PREFIX: Final = "sk-demo-"
 """Recognisable, as real providers make theirs for secret scanners."""
@@ -79,7 +78,7 @@ class KeyRing:
                     return revoked
         raise KeyError(key_id)
 
-    def keys(self) -> list[ApiKey]:
+    def known(self) -> list[ApiKey]:
         """All keys there ever were, oldest first."""
         with self._lock:
             return list(self._by_digest.values())

@@ -19,7 +19,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from broker.clock import Clock, SystemClock
-from broker.demo.keyring import KeyRing, Verdict
+from broker.demo.facts import SearchCall
+from broker.demo.keyring import KeyRing
 from broker.demo.serving import ServedApp
 from broker.secret import SecretValue
 
@@ -67,23 +68,6 @@ PAGES: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
-    """One call the API saw."""
-
-    at: float
-    """Unix time."""
-    consumer: str
-    """The caller's User-Agent: a claim, used for the statistics only."""
-    key_id: str
-    verdict: Verdict
-
-    @property
-    def dead_key(self) -> bool:
-        """Whether it came with a key that is none (any more)."""
-        return self.verdict != "ok"
-
-
 class SearchApi:
     """The API, on a port of its own.
 
@@ -96,19 +80,19 @@ class SearchApi:
         keys: KeyRing | None = None,
         *,
         clock: Clock | None = None,
-        on_call: Callable[[Call], None] | None = None,
+        on_call: Callable[[SearchCall], None] | None = None,
     ) -> None:
         self._clock = clock or SystemClock()
         self.keys = keys or KeyRing(self._clock)
         self.on_call = on_call
-        self._calls: list[Call] = []
+        self._calls: list[SearchCall] = []
         self._lock = threading.Lock()
         self._served = ServedApp(Starlette(routes=[Route("/search", self._search)]))
         self.address = self._served.address
         """Origin, such as ``http://127.0.0.1:23456``."""
 
     @property
-    def calls(self) -> list[Call]:
+    def calls(self) -> list[SearchCall]:
         """All calls so far, oldest first."""
         with self._lock:
             return list(self._calls)
@@ -125,7 +109,7 @@ class SearchApi:
         shown = request.headers.get("x-api-key")
         key_id, verdict = self.keys.check(None if shown is None else SecretValue(shown))
         consumer = request.headers.get("user-agent", "")
-        call = Call(self._clock.wall(), consumer, key_id, verdict)
+        call = SearchCall(self._clock.wall(), consumer, key_id, verdict)
         with self._lock:
             self._calls.append(call)
         if self.on_call is not None:
