@@ -1,0 +1,259 @@
+"""The composition root: each object once, wired by hand.
+
+Duty: make every part from the settings and connect them.
+Not its duty: starting and stopping (``run``), changing while running (``reload``).
+Rule: nothing here waits, listens or calls Vault; a broker that is built has done nothing yet.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from broker.access.authorizer import ListAuthorizer
+from broker.access.caller import Callers
+from broker.access.token_files import TokenFiles
+from broker.api.admin import create_admin_plane
+from broker.api.data import create_data_plane
+from broker.api.door import Door, hosts
+from broker.api.fast import FastHandout
+from broker.api.health import Health
+from broker.api.listeners import Listener
+from broker.api.operations import create_operations_plane
+from broker.api.problems import Problems, RequestIds
+from broker.api.sockets import TcpAddress, UnixAddress
+from broker.app import translate
+from broker.app.masking import Masking
+from broker.audit.log import AuditLog
+from broker.audit.sinks import opener
+from broker.clock import Clock
+from broker.credentials.keeper import Deps
+from broker.credentials.keepers import Keepers
+from broker.credentials.retire import Retirer
+from broker.credentials.store import CredentialStore
+from broker.handout.service import HandoutService
+from broker.protocol.redaction import Redactor
+from broker.settings.domain import AuthSettings, Settings, VaultSettings
+from broker.telemetry.events import Events
+from broker.telemetry.metrics import Metrics
+from broker.vault.client import VaultClient
+from broker.vault.interface import VaultPort
+from broker.vault.limiter import Budget, Limiter
+from broker.vault.login import KubernetesLogin, Login, TokenFileLogin
+from broker.vault.session import Session
+
+
+@dataclass(slots=True)
+class Broker:
+    """All parts of one broker."""
+
+    settings: Settings
+    clock: Clock
+    redactor: Redactor
+    metrics: Metrics
+    events: Events
+    vault: VaultClient
+    session: Session
+    store: CredentialStore
+    retirer: Retirer
+    keepers: Keepers
+    callers: Callers
+    token_files: TokenFiles
+    audit: AuditLog
+    service: HandoutService
+    health: Health
+    fast: FastHandout
+    data: list[Listener]
+    admin: list[Listener]
+    operations: list[Listener]
+
+    @property
+    def listeners(self) -> list[Listener]:
+        """All listeners, in the order in which they stop."""
+        return [*self.data, *self.admin, *self.operations]
+
+
+def vault_client(settings: VaultSettings, *, clock: Clock, metrics: Metrics) -> VaultClient:
+    """The client with its limiter."""
+    limits = settings.limits
+    budget = Budget(
+        rate=limits.requests_per_second, burst=limits.burst, concurrency=limits.concurrency
+    )
+    return VaultClient(
+        settings.address,
+        clock=clock,
+        namespace=settings.namespace,
+        timeout=settings.timeout,
+        redirect_addresses=settings.redirect_addresses,
+        tls=translate.tls(settings.tls),
+        limiter=Limiter(budget, clock=clock),
+        metrics=metrics,
+    )
+
+
+def login(settings: AuthSettings, vault: VaultPort) -> Login:
+    """The configured way to log in."""
+    if settings.method == "token_file":
+        return TokenFileLogin(vault, token_file=settings.token_file)
+    return KubernetesLogin(
+        vault, mount=settings.mount, role=settings.role, token_file=settings.token_file
+    )
+
+
+def build(
+    settings: Settings,
+    *,
+    clock: Clock,
+    rng: Random,
+    own_uid: int,
+    redactor: Redactor,
+    metrics: Metrics,
+    quit_broker: Callable[[], None],
+) -> Broker:
+    """Make and connect all parts; within a running event loop.
+
+    Raises:
+        SettingsError or AuditUnavailable or ListenerUnusable: something in the
+            configuration cannot work here.
+    """
+    specs = translate.credentials(settings)
+    clients = translate.clients(settings)
+    events = Events(metrics)
+    vault = vault_client(settings.vault, clock=clock, metrics=metrics)
+    session = Session(
+        vault, login(settings.vault.auth, vault), clock=clock, rng=rng, metrics=metrics
+    )
+    store = CredentialStore(clock)
+    masking = Masking(clock, redactor)
+    store.subscribe(masking.published)
+    session.on_change(lambda: masking.token(session.generation))
+    retirer = Retirer(clock=clock, vault=vault, session=session, rng=rng)
+    keepers = Keepers(
+        specs.values(),
+        Deps(
+            clock=clock,
+            vault=vault,
+            session=session,
+            store=store,
+            retirer=retirer,
+            rng=rng,
+            recorder=metrics,
+            events=events,
+            new_version=lambda: secrets.token_hex(8),  # never reused, on any replica
+        ),
+    )
+    callers = Callers(clock, clients, own_uid=own_uid)
+    authorizer = ListAuthorizer(clients, specs)
+    audit = AuditLog(
+        opener(settings.audit.file),
+        clock=clock,
+        metrics=metrics,
+        on_failure=settings.audit.on_failure,
+    )
+    service = HandoutService(
+        clock=clock,
+        store=store,
+        callers=callers,
+        authorizer=authorizer,
+        audit=audit,
+        metrics=metrics,
+        reports=keepers,
+        specs=specs,
+        mask=redactor.mask,
+        max_wait=settings.listeners.max_wait,
+    )
+    problems = Problems(clock, RequestIds(rng))
+    health = Health(clock, store, {name: spec.required for name, spec in specs.items()})
+    broker = Broker(
+        settings=settings,
+        clock=clock,
+        redactor=redactor,
+        metrics=metrics,
+        events=events,
+        vault=vault,
+        session=session,
+        store=store,
+        retirer=retirer,
+        keepers=keepers,
+        callers=callers,
+        token_files=TokenFiles(Path(settings.listeners.socket_directory), callers, own_uid=own_uid),
+        audit=audit,
+        service=service,
+        health=health,
+        fast=FastHandout(service, problems, specs),
+        data=[],
+        admin=[],
+        operations=[],
+    )
+    _listeners(broker, authorizer, problems, own_uid=own_uid, quit_broker=quit_broker)
+    return broker
+
+
+def _listeners(
+    broker: Broker,
+    authorizer: ListAuthorizer,
+    problems: Problems,
+    *,
+    own_uid: int,
+    quit_broker: Callable[[], None],
+) -> None:
+    configured, clock = broker.settings.listeners, broker.clock
+    data_plane = create_data_plane(
+        service=broker.service,
+        authorizer=authorizer,
+        events=broker.events,
+        problems=problems,
+        clock=clock,
+        max_wait=configured.max_wait,
+    )
+    if configured.unix:
+        for client in broker.settings.clients.values():
+            path = Path(configured.socket_directory) / client.name / "broker.sock"
+            door = Door(f"data unix {client.name}", problems, client=client.name, fast=broker.fast)
+            address = UnixAddress(path, group=client.group)
+            broker.data.append(Listener(address, door, data_plane, clock))
+    for text in configured.tcp:
+        door = Door("data tcp", problems, hosts=hosts(configured.hosts), fast=broker.fast)
+        broker.data.append(Listener(TcpAddress.parse(text), door, data_plane, clock))
+    if configured.admin_socket:
+        admin_plane = create_admin_plane(
+            health=broker.health,
+            keepers=broker.keepers,
+            vault=lambda: _session_status(broker),
+            quit_broker=quit_broker,
+            problems=problems,
+            own_uid=own_uid,
+        )
+        address = UnixAddress(Path(configured.admin_socket), mode=0o600, directory_mode=0o700)
+        broker.admin.append(Listener(address, Door("admin", problems), admin_plane, clock))
+    if configured.operations:
+        operations_plane = create_operations_plane(
+            health=broker.health, metrics=broker.metrics, problems=problems
+        )
+        broker.operations.append(
+            Listener(
+                TcpAddress.parse(configured.operations, loopback_only=False),
+                Door("operations", problems),
+                operations_plane,
+                clock,
+            )
+        )
+
+
+def _session_status(broker: Broker) -> dict[str, Any]:
+    """How the session stands, for an operator; times in seconds from now."""
+    generation = broker.session.generation
+    if generation is None:
+        return {"generation": None}
+    left = generation.expires_at - broker.clock.now()
+    return {
+        "generation": generation.number,
+        "usable": not generation.ended and left > 0,
+        "expires_in": None if left == float("inf") else round(max(0.0, left), 3),
+        "leases_held": generation.held(),
+        "leases_to_revoke": broker.retirer.pending(),
+    }

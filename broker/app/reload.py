@@ -1,0 +1,109 @@
+"""Applies a changed configuration to the running broker.
+
+Duty: notice a change (SIGHUP, or the file's content hash: nobody sends signals in
+Kubernetes, and a ConfigMap volume swaps a link); apply what can be; say what cannot.
+Not its duty: comparing (``settings.diff``), reading (``settings.load``).
+Rules:
+
+* a bad file changes nothing and says so once; the last good configuration stays;
+* what needs a restart is named by its key and waits for one;
+* SIGHUP also opens the audit file anew and reads the TLS files again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from hashlib import sha256
+from pathlib import Path
+from typing import Final
+
+from broker.access.authorizer import ListAuthorizer
+from broker.app import translate
+from broker.app.build import Broker
+from broker.errors import AuditUnavailable, SettingsErrors
+from broker.settings.diff import Difference, diff
+from broker.settings.load import load
+from broker.telemetry import logs
+
+log = logging.getLogger("broker.app")
+
+POLL: Final = 10.0
+"""Seconds between two looks at the file: far below the kubelet's own delay of a minute."""
+
+
+class Reload:
+    """Watches one file for one broker."""
+
+    def __init__(
+        self, broker: Broker, path: str, digest: str, *, environ: Mapping[str, str]
+    ) -> None:
+        self._broker, self._path, self._environ = broker, path, environ
+        self._digest = digest or self._read_digest()
+        self._asked = asyncio.Event()
+
+    def request(self) -> None:
+        """Somebody sent SIGHUP."""
+        self._asked.set()
+
+    async def run(self) -> None:
+        """Watch for ever."""
+        while True:
+            asked = await self._broker.clock.wait(self._asked, self._broker.clock.now() + POLL)
+            self._asked.clear()
+            if asked:
+                self._reopen()
+            digest = self._read_digest()
+            if digest != self._digest:
+                self._digest = digest
+                await self._reload()
+            elif asked:
+                log.info("told to reload: the configuration is the same")
+
+    def _read_digest(self) -> str:
+        try:
+            return sha256(Path(self._path).read_bytes()).hexdigest()
+        except OSError:
+            return ""
+
+    def _reopen(self) -> None:
+        try:
+            self._broker.audit.reopen()
+        except AuditUnavailable as error:
+            log.error("the audit file stays as it was: %s", error)
+
+    async def _reload(self) -> None:
+        try:
+            loaded = load(self._path, self._environ)
+        except SettingsErrors as errors:
+            log.error(
+                "the changed configuration cannot be used, the last good one stays: %s", errors
+            )
+            return
+        difference = diff(self._broker.settings, loaded.settings)
+        for key in difference.restart:
+            log.warning("needs a restart: %s", key)
+        if difference.hot:
+            await self._apply(difference)
+            log.info("configuration applied: %s", ", ".join(difference.hot))
+
+    async def _apply(self, difference: Difference) -> None:
+        broker, settings = self._broker, difference.effective
+        specs = translate.credentials(settings)
+        clients = translate.clients(settings)
+        broker.settings = settings
+        broker.metrics.reconfigure(specs, settings.clients)
+        broker.callers.configure(clients)
+        authorizer = ListAuthorizer(clients, specs)
+        broker.service.reconfigure(specs, authorizer)
+        broker.health.configure({name: spec.required for name, spec in specs.items()})
+        broker.fast.configure(specs)
+        await broker.keepers.reconfigure(specs.values())
+        if any(key.startswith("log.") for key in difference.hot):
+            logs.configure(
+                settings.log.level,
+                settings.log.format,
+                broker.redactor,
+                dropped=broker.metrics.log_dropped,
+            )

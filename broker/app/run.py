@@ -1,0 +1,177 @@
+"""The life of one broker process: start, run, stop.
+
+Duty: the order of things (DESIGN section 4), signals, the exit code.
+Not its duty: the parts (``build``), changing them (``reload``).
+Rules:
+
+* the operations listener opens first, so that probes are answered while Vault is away;
+* the data listeners open once every credential has had its first attempt, or after
+  ``FIRST_ATTEMPTS``: without a value the answer is a typed 503, not a refused connection;
+* SIGTERM and SIGINT stop in order, within ``stop.timeout``; a second one ends at once;
+* a named task that ends unasked ends the process with ``EXIT_FAULT``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+from collections.abc import Callable
+from random import SystemRandom
+from typing import Final
+
+from broker import __version__
+from broker.api.listeners import Listener, tend
+from broker.app.build import Broker, build
+from broker.app.process import harden
+from broker.app.reload import Reload
+from broker.app.tasks import Tasks
+from broker.clock import Clock, SystemClock
+from broker.errors import BrokerError, TaskEnded
+from broker.protocol.redaction import Redactor
+from broker.settings.domain import Settings
+from broker.telemetry import logs
+from broker.telemetry.metrics import Metrics
+
+log = logging.getLogger("broker.app")
+
+EXIT_OK: Final = 0
+EXIT_FAULT: Final = 70
+"""EX_SOFTWARE of sysexits.h: a part of the broker ended unasked."""
+FIRST_ATTEMPTS: Final = 10.0
+"""Seconds the data listeners wait for the first attempts; a healthy start takes under one."""
+
+
+def run(settings: Settings, config_path: str, *, digest: str = "") -> int:
+    """Run a broker until it is told to stop; returns the exit code.
+
+    Args:
+        settings: the checked configuration.
+        config_path: the file it came from, watched for changes.
+        digest: SHA-256 of that file's content, as ``settings.load`` told.
+
+    Raises:
+        BrokerError: the start failed.
+    """
+    harden()
+    clock, redactor = SystemClock(), Redactor()
+    metrics = Metrics(settings.credentials, settings.clients, clock=clock)
+    logging_set_up = logs.configure(
+        settings.log.level, settings.log.format, redactor, dropped=metrics.log_dropped
+    )
+    try:
+        return asyncio.run(
+            _serve(settings, config_path, digest, clock=clock, redactor=redactor, metrics=metrics)
+        )
+    finally:
+        logging_set_up.close()
+
+
+async def _serve(
+    settings: Settings,
+    config_path: str,
+    digest: str,
+    *,
+    clock: Clock,
+    redactor: Redactor,
+    metrics: Metrics,
+) -> int:
+    stop = asyncio.Event()
+    broker = build(
+        settings,
+        clock=clock,
+        rng=SystemRandom(),
+        own_uid=os.geteuid(),
+        redactor=redactor,
+        metrics=metrics,
+        quit_broker=stop.set,
+    )
+    tasks = Tasks()
+    reload = Reload(broker, config_path, digest, environ=os.environ)
+    _signals(stop, reload.request)
+    try:
+        stopping = asyncio.create_task(stop.wait(), name="stop")
+        starting = asyncio.create_task(_start(broker, tasks, reload), name="start")
+        ended = asyncio.create_task(tasks.ended(), name="supervisor")
+        await asyncio.wait({starting, stopping, ended}, return_when=asyncio.FIRST_COMPLETED)
+        if starting.done():
+            starting.result()  # a start that failed is told by its own error
+            await asyncio.wait({stopping, ended}, return_when=asyncio.FIRST_COMPLETED)
+        fault: TaskEnded | None = ended.result() if ended.done() else None
+        for task in (starting, stopping, ended):
+            task.cancel()
+        await asyncio.wait({starting, stopping, ended})
+    finally:
+        await shut_down(broker, tasks)
+    if fault is not None:
+        log.critical("stopped: %s", fault)
+        return EXIT_FAULT
+    log.info("stopped")
+    return EXIT_OK
+
+
+async def _start(broker: Broker, tasks: Tasks, reload: Reload) -> None:
+    log.info("starting", extra={"broker_version": __version__})
+    for listener in broker.listeners:
+        listener.bind()  # a conflict shows before anything else begins
+    for listener in (*broker.operations, *broker.admin):
+        await listener.start()
+    tasks.start("listeners", tend(broker.listeners, broker.clock))
+    for client in broker.callers.specs:
+        broker.token_files.provide(client)
+    await broker.session.start()
+    tasks.start("session", broker.session.run())
+    tasks.start("retirer", broker.retirer.run())
+    broker.keepers.start()
+    await broker.keepers.settled(broker.clock.now() + FIRST_ATTEMPTS)
+    for listener in broker.data:
+        await listener.start()
+    tasks.start("reload", reload.run())
+    broker.health.started = True
+    log.info("started", extra={"ready": broker.health.ready()})
+
+
+async def shut_down(broker: Broker, tasks: Tasks) -> None:
+    """End all parts in order, within ``stop.timeout``."""
+    clock, stop = broker.clock, broker.settings.stop
+    deadline = clock.now() + stop.timeout
+    broker.health.stopping = True
+    broker.service.end_waits()
+    broker.events.close()
+    await clock.sleep(min(stop.delay, stop.timeout))
+    await _stop(broker.data, deadline)
+    await broker.keepers.close(deadline)
+    await tasks.close()
+    await broker.session.close(deadline)
+    await broker.vault.aclose()
+    await broker.audit.close(deadline)
+    await _stop([*broker.admin, *broker.operations], deadline)
+
+
+async def _stop(listeners: list[Listener], deadline: float) -> None:
+    results = await asyncio.gather(
+        *(listener.stop(deadline) for listener in listeners), return_exceptions=True
+    )
+    for result in results:
+        if isinstance(result, BaseException):
+            log.error("a listener did not close", exc_info=result)
+
+
+def _signals(stop: asyncio.Event, reload: Callable[[], None]) -> None:
+    loop = asyncio.get_running_loop()
+
+    def told(number: signal.Signals) -> None:
+        if stop.is_set():
+            os._exit(128 + number)  # a second signal is a person who will not wait
+        log.info("told to stop by %s", number.name)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, told, number)
+    with contextlib.suppress(AttributeError):  # no SIGHUP on some systems
+        loop.add_signal_handler(signal.SIGHUP, reload)
+
+
+__all__ = ["EXIT_FAULT", "EXIT_OK", "BrokerError", "run", "shut_down"]

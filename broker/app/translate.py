@@ -1,0 +1,107 @@
+"""From settings to the plain values that everything below receives [pure].
+
+Duty: one function a kind. Not its duty: checking; ``settings`` did that.
+"""
+
+from __future__ import annotations
+
+from broker.access.caller import ClientSpec
+from broker.credentials.model import (
+    CredentialKey,
+    CredentialSpec,
+    KvExpiry,
+    KvSource,
+    LeasedSource,
+    Source,
+    Use,
+)
+from broker.settings.domain import (
+    ClientSettings,
+    CredentialSettings,
+    Settings,
+    SourceSettings,
+    TlsSettings,
+    UseSettings,
+)
+from broker.vault.tls import TlsOptions
+
+
+def source(settings: SourceSettings) -> Source:
+    """Where a credential comes from."""
+    if settings.kind == "leased":
+        return LeasedSource(
+            path=settings.path,
+            method=settings.method,
+            parameters=settings.parameters,
+            increment=settings.increment,
+        )
+    expiry = settings.expiry
+    return KvSource(
+        mount=settings.mount,
+        path=settings.path,
+        kv_version=settings.kv_version,
+        poll=settings.poll,
+        expiry=KvExpiry(expiry.where, expiry.name, expiry.skew),
+        max_staleness=settings.max_staleness,
+    )
+
+
+def use(settings: UseSettings) -> Use:
+    """Where the value goes."""
+    return Use(
+        place=settings.place,
+        name=settings.name,
+        field=settings.field,
+        prefix=settings.prefix,
+        scheme=settings.scheme,
+        username_field=settings.username_field,
+        password_field=settings.password_field,
+        origins=settings.origins,
+    )
+
+
+def credential(settings: CredentialSettings) -> CredentialSpec:
+    """One credential."""
+    return CredentialSpec(
+        key=CredentialKey(settings.name),
+        source=source(settings.source),
+        fields=settings.fields,
+        use=None if settings.use is None else use(settings.use),
+        hold=settings.hold,
+        margin=settings.margin,
+        refused_interval=settings.refused_interval,
+        required=settings.required,
+    )
+
+
+def credentials(settings: Settings) -> dict[str, CredentialSpec]:
+    """All credentials by name."""
+    return {name: credential(one) for name, one in settings.credentials.items()}
+
+
+def client(settings: ClientSettings) -> ClientSpec:
+    """One caller."""
+    return ClientSpec(
+        name=settings.name,
+        proof=settings.proof,
+        uid=settings.uid,
+        group=settings.group,
+        credentials=settings.credentials,
+    )
+
+
+def clients(settings: Settings) -> tuple[ClientSpec, ...]:
+    """All callers."""
+    return tuple(client(one) for one in settings.clients.values())
+
+
+def tls(settings: TlsSettings) -> TlsOptions:
+    """TLS towards Vault."""
+    return TlsOptions(
+        ca_file=settings.ca_file,
+        ca_path=settings.ca_path,
+        cert_file=settings.cert_file,
+        key_file=settings.key_file,
+        server_name=settings.server_name,
+        unsafe_skip_verify=settings.unsafe_skip_verify,
+    )
