@@ -105,5 +105,5 @@ class Reload:
                 settings.log.level,
                 settings.log.format,
                 broker.redactor,
-                dropped=broker.metrics.log_dropped,
+                dropped=broker.metrics.logs_dropped,
             )

@@ -59,7 +59,7 @@ def run(settings: Settings, config_path: str, *, digest: str = "") -> int:
     clock, redactor = SystemClock(), Redactor()
     metrics = Metrics(settings.credentials, settings.clients, clock=clock)
     logging_set_up = logs.configure(
-        settings.log.level, settings.log.format, redactor, dropped=metrics.log_dropped
+        settings.log.level, settings.log.format, redactor, dropped=metrics.logs_dropped
     )
     try:
         return asyncio.run(
