@@ -1,0 +1,262 @@
+"""The whole broker as a process, beside a real OpenBao and PostgreSQL."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from broker.demo.openbao import OpenBao
+from tests.conftest import KubernetesAuth
+from tests.support.broker_process import BrokerProcess
+
+pytestmark = [pytest.mark.real, pytest.mark.xdist_group("app")]
+
+
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    """Short enough for a socket path."""
+    with tempfile.TemporaryDirectory(prefix="brk-") as name:
+        yield Path(name)
+
+
+def config(openbao: OpenBao, jwt: Path, postgres_host: str = "") -> dict[str, Any]:
+    """A broker with a KV key, a leased PostgreSQL user, and two clients."""
+    return {
+        "vault": {
+            "address": openbao.address,
+            "timeout": "3s",
+            "auth": {
+                "method": "kubernetes",
+                "role": "broker",
+                "token_file": str(jwt),
+                "audience": "vault",
+            },
+        },
+        "clients": {
+            "search-mcp": {"credentials": ["search-api", "orders-db"]},
+            "other-mcp": {"credentials": ["orders-db"]},
+        },
+        "credentials": {
+            "search-api": {
+                "source": {"kind": "kv", "mount": "secret", "path": "app/search", "poll": "2s"},
+                "use": {
+                    "in": "header",
+                    "name": "x-api-key",
+                    "field": "api_key",
+                    "origins": ["https://api.search.example"],
+                },
+            },
+            "orders-db": {
+                "source": {"kind": "leased", "path": "database/creds/orders"},
+                "fields": {
+                    "username": "{username}",
+                    "dsn": f"postgresql://{{username}}:{{password}}@{postgres_host}",
+                },
+                "hold": "1s",
+                "margin": "1s",
+            },
+        },
+    }
+
+
+@pytest.fixture
+def broker(
+    directory: Path,
+    openbao: OpenBao,
+    kubernetes_auth: KubernetesAuth,
+    postgres: Any,
+    orders_database: str,
+) -> Iterator[BrokerProcess]:
+    """A broker that is configured but not started."""
+    jwt = directory / "jwt"
+    kubernetes_auth.project(jwt)
+    openbao.admin.kv_write("secret", "app/search", {"api_key": "canary-key-1"})
+    host = postgres.url.rpartition("@")[2]
+    process = BrokerProcess(directory, config(openbao, jwt, host))
+    try:
+        yield process
+    finally:
+        process.close()
+
+
+def test_hand_outs_work_upstream_and_sigterm_leaves_nothing_behind(
+    broker: BrokerProcess, openbao: OpenBao, orders_database: str
+) -> None:
+    """The leased user reads the orders; at SIGTERM token and lease are revoked; exit code 0."""
+    before = set(openbao.admin.leases(orders_database))
+    broker.start()
+    answer = broker.get("orders-db", **{"Broker-Tool": "orders"})
+    assert answer.status_code == 200
+    document = answer.json()
+    with psycopg.connect(document["data"]["dsn"]) as connection:
+        assert connection.execute("SELECT count(*) FROM orders").fetchone() is not None
+    assert broker.get("search-api").json()["data"] == {"api_key": "canary-key-1"}
+    assert len(set(openbao.admin.leases(orders_database)) - before) == 1
+
+    records = [r for r in broker.audit() if r.get("credential") == "orders-db"]
+    assert records[0]["caller"] == "search-mcp"
+    assert records[0]["version"] == document["version"]
+
+    assert broker.stop() == 0
+    assert set(openbao.admin.leases(orders_database)) <= before
+    with pytest.raises(psycopg.OperationalError):
+        psycopg.connect(document["data"]["dsn"], connect_timeout=3)
+    assert "canary-key-1" not in broker.logs() + broker.audit_file.read_text()
+
+
+def test_a_caller_gets_only_what_its_list_names(broker: BrokerProcess) -> None:
+    """Unknown and not allowed look alike; no token is a 401 with a challenge."""
+    broker.start()
+    unknown = broker.get("nothing", client="other-mcp")
+    refused = broker.get("search-api", client="other-mcp")
+    assert unknown.status_code == refused.status_code == 404
+    assert unknown.json()["type"] == refused.json()["type"]
+    anonymous = broker.http.get("/v1/credentials/search-api")
+    assert anonymous.status_code == 401
+    assert anonymous.headers["www-authenticate"].startswith("Bearer")
+    assert broker.stop(signal.SIGINT) == 0
+
+
+def test_a_key_changed_behind_the_brokers_back_is_there_after_the_report(
+    broker: BrokerProcess, openbao: OpenBao
+) -> None:
+    """The report of the dead version brings the newer one; If-None-Match notices as well."""
+    broker.start()
+    first = broker.get("search-api")
+    assert broker.get("search-api", **{"If-None-Match": first.headers["etag"]}).status_code == 304
+    time.sleep(2.1)
+    openbao.admin.kv_write("secret", "app/search", {"api_key": "canary-key-2"})
+    report = broker.http.post(
+        "/v1/credentials/search-api/reports",
+        headers={"Authorization": f"Bearer {broker.token('search-mcp')}"},
+        json={"version": first.json()["version"], "status": 401},
+    )
+    assert report.status_code == 200, report.text
+    second = broker.get("search-api")
+    assert second.json()["data"] == {"api_key": "canary-key-2"}
+    assert second.json()["version"] == report.json()["version"] != first.json()["version"]
+
+
+def test_openbao_killed_and_restarted_is_an_outage_that_nobody_notices(
+    broker: BrokerProcess, openbao: OpenBao
+) -> None:
+    """Hand-outs go on from memory; afterwards everything is renewed under the same token."""
+    broker.start()
+    version = broker.get("orders-db").json()["version"]
+    openbao.kill()
+    try:
+        time.sleep(3)
+        assert broker.get("orders-db").json()["version"] == version
+        assert broker.get("search-api").status_code == 200
+        assert broker.operations.get("/livez").status_code == 200
+        assert broker.operations.get("/readyz").status_code == 200
+    finally:
+        openbao.restart()
+    deadline = time.monotonic() + 15
+    while broker.get("search-api").json()["state"] != "fresh":
+        assert time.monotonic() < deadline, broker.logs()[-2000:]
+        time.sleep(0.2)
+    assert broker.stop() == 0
+
+
+def test_a_token_revoked_behind_the_brokers_back_heals_by_one_login(
+    broker: BrokerProcess, openbao: OpenBao
+) -> None:
+    """The next use is denied, the token looked up, one login made, the lease taken anew."""
+    before = set(openbao.admin.accessors())
+    broker.start()
+    version = broker.get("orders-db").json()["version"]
+    (accessor,) = set(openbao.admin.accessors()) - before
+    openbao.admin.revoke_accessor(accessor)
+    deadline = time.monotonic() + 20
+    while broker.metric("broker_vault_token_generation") != 2:
+        assert time.monotonic() < deadline, broker.logs()[-2000:]
+        time.sleep(0.2)
+    while True:
+        answer = broker.get("orders-db")
+        if answer.status_code == 200 and answer.json()["version"] != version:
+            break
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    with psycopg.connect(answer.json()["data"]["dsn"]) as connection:
+        connection.execute("SELECT 1")
+    assert broker.stop() == 0
+
+
+def test_a_start_without_vault_answers_typed_errors_and_heals(
+    broker: BrokerProcess, openbao: OpenBao
+) -> None:
+    """Probes are answered at once; a hand-out says since when and when it is tried again."""
+    openbao.kill()
+    try:
+        broker.spawn()
+        assert broker.wait_for("/livez", 200).json() == {"alive": True}
+        broker.wait_for("/startupz", 200)
+        answer = broker.get("search-api")
+        assert answer.status_code == 503
+        assert int(answer.headers["retry-after"]) >= 1
+        assert answer.json()["since"]
+        assert broker.operations.get("/readyz").status_code == 503
+    finally:
+        openbao.restart()
+    broker.wait_for("/readyz", 200, 40)
+    assert broker.get("search-api").status_code == 200
+
+
+def test_a_changed_file_is_applied_and_a_bad_one_is_not(broker: BrokerProcess) -> None:
+    """SIGHUP reads it at once; the last good configuration stays."""
+    broker.start()
+    assert broker.process is not None
+    good = broker.config
+    broker.config_file.write_text("credentials: {search-api: {sauce: {}}}\n")
+    broker.process.send_signal(signal.SIGHUP)
+    _until(lambda: "the last good one stays" in broker.logs())
+    assert broker.get("search-api").status_code == 200
+
+    good["clients"] = {
+        "search-mcp": {"credentials": ["orders-db"]},
+        "other-mcp": {"credentials": ["orders-db", "search-api"]},
+    }
+    broker.write_config(good)
+    broker.process.send_signal(signal.SIGHUP)
+    _until(lambda: broker.get("search-api").status_code == 404)
+    assert broker.get("search-api", client="other-mcp").status_code == 200
+    assert broker.stop() == 0
+
+
+def test_a_taken_port_is_a_clear_error_and_not_a_traceback(broker: BrokerProcess) -> None:
+    """The conflict is named with its address; the exit code is not zero."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", broker.port))
+        taken.listen()
+        broker.spawn()
+        assert broker.process is not None
+        assert broker.process.wait(20) not in (0, None)
+    assert str(broker.port) in broker.logs()
+    assert "Traceback" not in broker.logs()
+
+
+def test_a_second_signal_ends_at_once(broker: BrokerProcess) -> None:
+    """The first one lingers for stop.delay; the second does not wait."""
+    broker.write_config({**broker.config, "stop": {"delay": "30s", "timeout": "40s"}})
+    broker.start()
+    assert broker.process is not None
+    broker.process.send_signal(signal.SIGTERM)
+    broker.wait_for("/readyz", 503)
+    assert broker.get("search-api").status_code == 200  # lingering: hand-outs go on
+    assert broker.stop(signal.SIGTERM, 3) == 128 + signal.SIGTERM
+
+
+def _until(true: Any, seconds: float = 15.0) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.1)
