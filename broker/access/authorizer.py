@@ -50,6 +50,10 @@ class ListAuthorizer:
     """
 
     def __init__(self, clients: Iterable[ClientSpec], credentials: Iterable[str]) -> None:
+        self.configure(clients, credentials)
+
+    def configure(self, clients: Iterable[ClientSpec], credentials: Iterable[str]) -> None:
+        """Take over a new configuration; the next decision is by it."""
         self._known = frozenset(credentials)
         self._allowed = {
             spec.name: {name: CredentialKey(name) for name in spec.credentials} for spec in clients

@@ -63,6 +63,7 @@ class Broker:
     keepers: Keepers
     callers: Callers
     token_files: TokenFiles
+    authorizer: ListAuthorizer
     audit: AuditLog
     service: HandoutService
     health: Health
@@ -181,6 +182,7 @@ def build(
         keepers=keepers,
         callers=callers,
         token_files=TokenFiles(Path(settings.listeners.socket_directory), callers, own_uid=own_uid),
+        authorizer=authorizer,
         audit=audit,
         service=service,
         health=health,
@@ -189,13 +191,12 @@ def build(
         admin=[],
         operations=[],
     )
-    _listeners(broker, authorizer, problems, own_uid=own_uid, quit_broker=quit_broker)
+    _listeners(broker, problems, own_uid=own_uid, quit_broker=quit_broker)
     return broker
 
 
 def _listeners(
     broker: Broker,
-    authorizer: ListAuthorizer,
     problems: Problems,
     *,
     own_uid: int,
@@ -204,7 +205,7 @@ def _listeners(
     configured, clock = broker.settings.listeners, broker.clock
     data_plane = create_data_plane(
         service=broker.service,
-        authorizer=authorizer,
+        authorizer=broker.authorizer,
         events=broker.events,
         problems=problems,
         clock=clock,

@@ -19,7 +19,6 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
-from broker.access.authorizer import ListAuthorizer
 from broker.app import translate
 from broker.app.build import Broker
 from broker.errors import AuditUnavailable, SettingsErrors
@@ -95,8 +94,8 @@ class Reload:
         broker.settings = settings
         broker.metrics.reconfigure(specs, settings.clients)
         broker.callers.configure(clients)
-        authorizer = ListAuthorizer(clients, specs)
-        broker.service.reconfigure(specs, authorizer)
+        broker.authorizer.configure(clients, specs)
+        broker.service.reconfigure(specs)
         broker.health.configure({name: spec.required for name, spec in specs.items()})
         broker.fast.configure(specs)
         await broker.keepers.reconfigure(specs.values())

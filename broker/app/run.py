@@ -24,6 +24,7 @@ from typing import Final
 
 from broker import __version__
 from broker.api.listeners import Listener, tend
+from broker.app import translate
 from broker.app.build import Broker, build
 from broker.app.process import harden
 from broker.app.reload import Reload
@@ -119,7 +120,7 @@ async def _start(broker: Broker, tasks: Tasks, reload: Reload) -> None:
     for listener in (*broker.operations, *broker.admin):
         await listener.start()
     tasks.start("listeners", tend(broker.listeners, broker.clock))
-    for client in broker.callers.specs:
+    for client in translate.clients(broker.settings):
         broker.token_files.provide(client)
     await broker.session.start()
     tasks.start("session", broker.session.run())

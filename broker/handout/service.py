@@ -88,9 +88,9 @@ class HandoutService:
         self._prepared: dict[CredentialKey, Prepared] = {}
         store.subscribe(self._changed)
 
-    def reconfigure(self, specs: Mapping[str, CredentialSpec], authorizer: Authorizer) -> None:
+    def reconfigure(self, specs: Mapping[str, CredentialSpec]) -> None:
         """Take over a new configuration; the next request is decided by it."""
-        self._specs, self._authorizer = specs, authorizer
+        self._specs = specs
         self._prepared.clear()
 
     def _changed(self, before: Entry | None, after: Entry) -> None:
