@@ -18,7 +18,7 @@ demo: $(STAMP)
 	$(BIN)/python -m broker.demo $(if $(HOLD),--hold) $(if $(REPORT),--report $(REPORT))
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -n 4 -m 'not docker' --cov --cov-report=term --cov-fail-under=90
+	$(BIN)/python -m pytest -n 4 --dist loadfile -m 'not docker' --cov --cov-report=term --cov-fail-under=90
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

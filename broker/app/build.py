@@ -205,11 +205,9 @@ def _listeners(
     configured, clock = broker.settings.listeners, broker.clock
     data_plane = create_data_plane(
         service=broker.service,
-        authorizer=broker.authorizer,
         events=broker.events,
         problems=problems,
         clock=clock,
-        max_wait=configured.max_wait,
     )
     if configured.unix:
         for client in broker.settings.clients.values():

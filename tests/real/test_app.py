@@ -17,7 +17,7 @@ from broker.demo.openbao import OpenBao
 from tests.conftest import KubernetesAuth
 from tests.support.broker_process import BrokerProcess
 
-pytestmark = [pytest.mark.real, pytest.mark.xdist_group("app")]
+pytestmark = pytest.mark.real
 
 
 @pytest.fixture
