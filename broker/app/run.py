@@ -5,8 +5,9 @@ Not its duty: the parts (``build``), changing them (``reload``).
 Rules:
 
 * the operations listener opens first, so that probes are answered while Vault is away;
-* the data listeners open once every credential has had its first attempt, or after
-  ``FIRST_ATTEMPTS``: without a value the answer is a typed 503, not a refused connection;
+* the data listeners open once every credential has had its first attempt, after
+  ``FIRST_ATTEMPTS`` at the latest, at once when Vault is away: without a value the answer
+  is a typed 503, not a refused connection;
 * SIGTERM and SIGINT stop in order, within ``stop.timeout``; a second one ends at once;
 * a named task that ends unasked ends the process with ``EXIT_FAULT``.
 """
@@ -30,7 +31,7 @@ from broker.app.process import harden
 from broker.app.reload import Reload
 from broker.app.tasks import Tasks
 from broker.clock import Clock, SystemClock
-from broker.errors import BrokerError, TaskEnded
+from broker.errors import TaskEnded
 from broker.protocol.redaction import Redactor
 from broker.settings.domain import Settings
 from broker.telemetry import logs
@@ -126,7 +127,8 @@ async def _start(broker: Broker, tasks: Tasks, reload: Reload) -> None:
     tasks.start("session", broker.session.run())
     tasks.start("retirer", broker.retirer.run())
     broker.keepers.start()
-    await broker.keepers.settled(broker.clock.now() + FIRST_ATTEMPTS)
+    if broker.session.generation is not None:
+        await broker.keepers.settled(broker.clock.now() + FIRST_ATTEMPTS)
     for listener in broker.data:
         await listener.start()
     tasks.start("reload", reload.run())
@@ -173,6 +175,3 @@ def _signals(stop: asyncio.Event, reload: Callable[[], None]) -> None:
         loop.add_signal_handler(number, told, number)
     with contextlib.suppress(AttributeError):  # no SIGHUP on some systems
         loop.add_signal_handler(signal.SIGHUP, reload)
-
-
-__all__ = ["EXIT_FAULT", "EXIT_OK", "BrokerError", "run", "shut_down"]

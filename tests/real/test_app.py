@@ -102,7 +102,7 @@ def test_hand_outs_work_upstream_and_sigterm_leaves_nothing_behind(
     assert len(set(openbao.admin.leases(orders_database)) - before) == 1
 
     records = [r for r in broker.audit() if r.get("credential") == "orders-db"]
-    assert records[0]["caller"] == "search-mcp"
+    assert records[0]["client"] == "search-mcp"
     assert records[0]["version"] == document["version"]
 
     assert broker.stop() == 0
