@@ -131,17 +131,11 @@ class SettingsErrors(SettingsError):
     code = "settings_faults"
 
     def __init__(self, faults: Sequence[SettingsError]) -> None:
-        first = faults[0]
-        message = first.message if len(faults) == 1 else f"{len(faults)} faults"
-        one = len(faults) == 1
-        super().__init__(
-            message,
-            file=first.file,
-            line=first.line if one else None,
-            key=first.key if one else "",
-            remedy=first.remedy if one else None,
-        )
+        super().__init__(f"{len(faults)} faults", file=faults[0].file, remedy=faults[0].remedy)
         self.faults = tuple(faults)
+
+    def __str__(self) -> str:
+        return "; ".join(map(str, self.faults))
 
 
 # --- Vault --------------------------------------------------------------------

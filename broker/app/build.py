@@ -28,6 +28,7 @@ from broker.api.problems import Problems, RequestIds
 from broker.api.sockets import TcpAddress, UnixAddress
 from broker.app import translate
 from broker.app.masking import Masking
+from broker.app.vault import vault_client, vault_login
 from broker.audit.log import AuditLog
 from broker.audit.sinks import opener
 from broker.clock import Clock
@@ -37,13 +38,10 @@ from broker.credentials.retire import Retirer
 from broker.credentials.store import CredentialStore
 from broker.handout.service import HandoutService
 from broker.protocol.redaction import Redactor
-from broker.settings.domain import AuthSettings, Settings, VaultSettings
+from broker.settings.domain import Settings
 from broker.telemetry.events import Events
 from broker.telemetry.metrics import Metrics
 from broker.vault.client import VaultClient
-from broker.vault.interface import VaultPort
-from broker.vault.limiter import Budget, Limiter
-from broker.vault.login import KubernetesLogin, Login, TokenFileLogin
 from broker.vault.session import Session
 
 
@@ -78,33 +76,6 @@ class Broker:
         return [*self.data, *self.admin, *self.operations]
 
 
-def vault_client(settings: VaultSettings, *, clock: Clock, metrics: Metrics) -> VaultClient:
-    """The client with its limiter."""
-    limits = settings.limits
-    budget = Budget(
-        rate=limits.requests_per_second, burst=limits.burst, concurrency=limits.concurrency
-    )
-    return VaultClient(
-        settings.address,
-        clock=clock,
-        namespace=settings.namespace,
-        timeout=settings.timeout,
-        redirect_addresses=settings.redirect_addresses,
-        tls=translate.tls(settings.tls),
-        limiter=Limiter(budget, clock=clock),
-        metrics=metrics,
-    )
-
-
-def login(settings: AuthSettings, vault: VaultPort) -> Login:
-    """The configured way to log in."""
-    if settings.method == "token_file":
-        return TokenFileLogin(vault, token_file=settings.token_file)
-    return KubernetesLogin(
-        vault, mount=settings.mount, role=settings.role, token_file=settings.token_file
-    )
-
-
 def build(
     settings: Settings,
     *,
@@ -126,7 +97,7 @@ def build(
     events = Events(metrics)
     vault = vault_client(settings.vault, clock=clock, metrics=metrics)
     session = Session(
-        vault, login(settings.vault.auth, vault), clock=clock, rng=rng, metrics=metrics
+        vault, vault_login(settings.vault.auth, vault), clock=clock, rng=rng, metrics=metrics
     )
     store = CredentialStore(clock)
     masking = Masking(clock, redactor)

@@ -36,9 +36,9 @@ class Reload:
     """Watches one file for one broker."""
 
     def __init__(
-        self, broker: Broker, path: str, digest: str, *, environ: Mapping[str, str]
+        self, broker: Broker, path: str, digest: str, *, environ: Mapping[str, str], own_uid: int
     ) -> None:
-        self._broker, self._path, self._environ = broker, path, environ
+        self._broker, self._path, self._environ, self._uid = broker, path, environ, own_uid
         self._digest = digest or self._read_digest()
         self._asked = asyncio.Event()
 
@@ -74,12 +74,14 @@ class Reload:
 
     async def _reload(self) -> None:
         try:
-            loaded = load(self._path, self._environ)
+            loaded = load(self._path, self._environ, uid=self._uid)
         except SettingsErrors as errors:
             log.error(
                 "the changed configuration cannot be used, the last good one stays: %s", errors
             )
             return
+        for one in loaded.advice:
+            log.warning("%s. %s", one, one.remedy)
         difference = diff(self._broker.settings, loaded.settings)
         for key in difference.restart:
             log.warning("needs a restart: %s", key)

@@ -19,7 +19,7 @@ import contextlib
 import logging
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from random import SystemRandom
 from typing import Final
 
@@ -34,6 +34,7 @@ from broker.clock import Clock, SystemClock
 from broker.errors import TaskEnded
 from broker.protocol.redaction import Redactor
 from broker.settings.domain import Settings
+from broker.settings.environment import Advice
 from broker.telemetry import logs
 from broker.telemetry.metrics import Metrics
 
@@ -46,13 +47,16 @@ FIRST_ATTEMPTS: Final = 10.0
 """Seconds the data listeners wait for the first attempts; a healthy start takes under one."""
 
 
-def run(settings: Settings, config_path: str, *, digest: str = "") -> int:
+def run(
+    settings: Settings, config_path: str, *, digest: str = "", advice: Iterable[Advice] = ()
+) -> int:
     """Run a broker until it is told to stop; returns the exit code.
 
     Args:
         settings: the checked configuration.
         config_path: the file it came from, watched for changes.
         digest: SHA-256 of that file's content, as ``settings.load`` told.
+        advice: dangers in it that are allowed, to be said at each start.
 
     Raises:
         BrokerError: the start failed.
@@ -63,6 +67,8 @@ def run(settings: Settings, config_path: str, *, digest: str = "") -> int:
     logging_set_up = logs.configure(
         settings.log.level, settings.log.format, redactor, dropped=metrics.logs_dropped
     )
+    for one in advice:
+        log.warning("%s. %s", one, one.remedy)
     try:
         return asyncio.run(
             _serve(settings, config_path, digest, clock=clock, redactor=redactor, metrics=metrics)
@@ -91,7 +97,7 @@ async def _serve(
         quit_broker=stop.set,
     )
     tasks = Tasks()
-    reload = Reload(broker, config_path, digest, environ=os.environ)
+    reload = Reload(broker, config_path, digest, environ=os.environ, own_uid=os.geteuid())
     _signals(stop, reload.request)
     try:
         stopping = asyncio.create_task(stop.wait(), name="stop")

@@ -87,13 +87,20 @@ class Limits(Section):
 
     requests_per_second: float = Field(50.0, gt=0, description="Requests a second in the long run.")
     burst: int = Field(50, ge=1, description="Requests that may go at once after a quiet time.")
-    concurrency: int = Field(8, ge=1, le=256, description="Requests under way at the same time.")
+    concurrency: int = Field(
+        8,
+        ge=3,
+        le=256,
+        description="Requests under way at the same time; two are kept for logins and renewals.",
+    )
 
 
 class Vault(Section):
     """Where Vault or OpenBao is and how to speak to it."""
 
-    address: Origin = Field(description="Origin of Vault, such as `https://vault.vault.svc:8200`.")
+    address: Origin = Field(
+        description="Origin of Vault, such as `https://vault.vault.svc:8200`; `VAULT_ADDR` will do."
+    )
     namespace: Line = Field("", description="Vault namespace; empty for the root namespace.")
     timeout: Duration = Field("10s", description="Deadline of one request, connection included.")
     redirect_addresses: list[Origin] = Field(
@@ -296,6 +303,12 @@ class _Schema(GenerateJsonSchema):
 
     def nullable_schema(self, schema: Any) -> dict[str, Any]:
         return self.generate_inner(schema["schema"])
+
+    def dict_schema(self, schema: Any) -> dict[str, Any]:
+        generated = super().dict_schema(schema)
+        if "patternProperties" in generated:
+            generated["additionalProperties"] = False  # a name of another shape is a fault
+        return generated
 
     def default_schema(self, schema: Any) -> dict[str, Any]:
         generated = super().default_schema(schema)

@@ -85,7 +85,7 @@ def test_an_error_explains_itself(error: type[BrokerError]) -> None:
     assert (error.__doc__ or "").splitlines()[0].endswith(".")
     if issubclass(error, SettingsErrors):
         parts = [SettingsError("one", remedy="Do this."), SettingsError("two")]
-        assert str(error(parts)) == "2 faults"
+        assert str(error(parts)) == "one; two"
         assert error(parts[:1]).remedy == "Do this."
         return
     given = ["text"] if issubclass(error, SettingsError) else []

@@ -1,0 +1,374 @@
+"""Which layer between the broker and a secret is broken [pure].
+
+Duty: an error, and what else is known, to the layer's name, a sentence and a remedy.
+Not its duty: making the requests that fail (``check``).
+Rules:
+
+* the first broken layer is named, in the order of :class:`Layer`: what stands behind it
+  cannot be judged;
+* claims of the service-account token are read without checking its signature: good enough
+  to explain a refusal, never to grant anything;
+* no value, no token, no text of Vault's appears; claims of a token are no secret.
+
+Sources: https://developer.hashicorp.com/vault/docs/auth/kubernetes,
+https://openbao.org/docs/auth/kubernetes/ ; the answers were compared with OpenBao 2.7.2,
+which says 403 "permission denied" to any trouble between it and TokenReview.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final, Literal
+
+from broker.errors import (
+    BrokerError,
+    CredentialError,
+    TokenFileUnusable,
+    TokenUnfit,
+    VaultDenied,
+    VaultError,
+    VaultFailed,
+    VaultInvalid,
+    VaultMalformed,
+    VaultNameUnresolved,
+    VaultNotFound,
+    VaultSealed,
+    VaultStandby,
+    VaultThrottled,
+    VaultTimeout,
+    VaultTlsFailed,
+    VaultUnavailable,
+    VaultUnreachable,
+    VaultValueDeleted,
+)
+from broker.secret import SecretValue
+from broker.settings.domain import AuthSettings, SourceSettings
+
+
+class Layer(StrEnum):
+    """What lies between the broker and a secret, outermost first."""
+
+    NAME = "name resolution"
+    NETWORK = "network"
+    TLS = "TLS"
+    VAULT = "Vault"
+    TOKEN = "token file"
+    AUDIENCE = "audience"
+    AUTH_MOUNT = "auth mount"
+    ROLE = "role"
+    TOKEN_REVIEW = "TokenReview"
+    VAULT_TOKEN = "Vault token"
+    POLICY = "policy"
+    MOUNT = "mount"
+    KV_VERSION = "KV version"
+    PATH = "path"
+    ENGINE = "engine"
+    VALUE = "value"
+    BROKER = "broker"
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """One broken layer."""
+
+    layer: Layer
+    sentence: str
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """What a service-account token says of itself, unverified (RFC 7519)."""
+
+    subject: str = ""
+    audiences: tuple[str, ...] = ()
+    expires_wall: float | None = None
+    """Unix time."""
+
+
+def claims(token: SecretValue) -> Claims | None:
+    """Read the claims of a JWT without verifying it; None when it is none."""
+    try:
+        part = token.reveal().split(".")[1]
+        body = json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
+    except (ValueError, IndexError, RecursionError):
+        return None
+    if not isinstance(body, dict):
+        return None
+    audience, expiry = body.get("aud"), body.get("exp")
+    listed = [audience] if isinstance(audience, str) else audience
+    return Claims(
+        subject=_plain(body.get("sub", "")),
+        audiences=tuple(map(_plain, listed)) if isinstance(listed, list) else (),
+        expires_wall=float(expiry) if isinstance(expiry, int | float) else None,
+    )
+
+
+def _plain(claim: object) -> str:
+    """A claim for a terminal: whoever wrote the file may have put anything into it."""
+    return re.sub(r"[^\x20-\x7e]", "?", str(claim))[:200]
+
+
+_CONNECTION: Final[Mapping[type[VaultError], Layer]] = {
+    VaultNameUnresolved: Layer.NAME,
+    VaultTimeout: Layer.NETWORK,
+    VaultUnreachable: Layer.NETWORK,
+    VaultTlsFailed: Layer.TLS,
+    VaultSealed: Layer.VAULT,
+    VaultStandby: Layer.VAULT,
+    VaultThrottled: Layer.VAULT,
+    VaultFailed: Layer.VAULT,
+    VaultMalformed: Layer.VAULT,
+}
+
+
+def of_connection(error: VaultError) -> Diagnosis:
+    """Why Vault cannot be spoken to at all."""
+    layer = next((layer for kind, layer in _CONNECTION.items() if isinstance(error, kind)), None)
+    return Diagnosis(layer or Layer.VAULT, str(error), error.remedy)
+
+
+def of_seal(*, initialized: bool) -> Diagnosis:
+    """Vault answers but holds its secrets shut."""
+    if initialized:
+        return Diagnosis(Layer.VAULT, "Vault is sealed", VaultSealed.remedy)
+    return Diagnosis(Layer.VAULT, "Vault was never initialised", "Initialise and unseal Vault.")
+
+
+def of_clean_up(error: VaultError, *, own: bool) -> Diagnosis:
+    """Something this check made could not be revoked."""
+    what = "the check's Vault token" if own else "a lease"
+    needed = "auth/token/revoke-self" if own else "sys/leases/revoke"
+    layer = Layer.POLICY if isinstance(error, VaultDenied) else of_connection(error).layer
+    return Diagnosis(
+        layer,
+        f"{what} could not be revoked and lives to its end",
+        f'Allow path "{needed}" {{ capabilities = ["update"] }} in a policy of the token.',
+    )
+
+
+def of_login(
+    error: BrokerError,
+    auth: AuthSettings,
+    *,
+    token: Claims | None,
+    wall: float,
+    mount_exists: bool | None = None,
+) -> Diagnosis:
+    """Why Vault, which answers, gives no token.
+
+    Args:
+        error: of the login; the refusal of Vault is its cause.
+        auth: how the broker logs in.
+        token: claims of the service-account token; None when there are none to read.
+        wall: Unix time.
+        mount_exists: whether a kubernetes auth method stands at the mount; None: unknown.
+    """
+    if isinstance(error, TokenFileUnusable):
+        return Diagnosis(Layer.TOKEN, str(error), error.remedy)
+    if isinstance(error, TokenUnfit):
+        return Diagnosis(Layer.ROLE, str(error), error.remedy)
+    cause = error.__cause__ if isinstance(error.__cause__, VaultError) else error
+    reason = cause.reason if isinstance(cause, VaultError) else ""
+    if auth.method == "token_file" and not isinstance(cause, VaultUnavailable):
+        return Diagnosis(Layer.VAULT_TOKEN, str(error), error.remedy)
+    where = f"auth/{auth.mount}"
+    if isinstance(cause, VaultTimeout) or reason == "token_review":
+        return _token_review(f"Vault answers, but not to a login at {where}")
+    if isinstance(cause, VaultUnavailable):
+        return of_connection(cause)
+    if reason == "role":
+        return Diagnosis(
+            Layer.ROLE,
+            f"there is no role {auth.role} at {where}",
+            f"Correct vault.auth.role, or create the role: {where}/role/{auth.role}.",
+        )
+    if reason in {"service_account", "service_account_namespace"}:
+        bound = {"service_account": "names", "service_account_namespace": "namespaces"}[reason]
+        who = token.subject if token and token.subject else "this service account"
+        return Diagnosis(
+            Layer.ROLE,
+            f"role {auth.role} at {where} is not for {who}",
+            f"Add it to the role's bound_service_account_{bound}.",
+        )
+    if reason == "not_configured" or mount_exists is False:
+        what = "not configured" if reason == "not_configured" else "no kubernetes auth method"
+        return Diagnosis(
+            Layer.AUTH_MOUNT,
+            f"{where} is {what}" if mount_exists is not False else f"there is {what} at {where}",
+            "Correct vault.auth.mount or vault.namespace, or set the auth method up there.",
+        )
+    return _of_token(auth, token, wall, reason) or _token_review(
+        f"the login at {where} is refused, though token, audience and role look right"
+    )
+
+
+def _of_token(
+    auth: AuthSettings, token: Claims | None, wall: float, reason: str
+) -> Diagnosis | None:
+    """What is wrong with the service-account token by its own claims and Vault's word."""
+    if token is None:
+        return Diagnosis(
+            Layer.TOKEN,
+            f"{auth.token_file} holds no service-account token",
+            "Check the projected volume and vault.auth.token_file.",
+        )
+    expired = token.expires_wall is not None and token.expires_wall <= wall
+    if expired or reason == "expired":
+        ago = (
+            ""
+            if not expired or token.expires_wall is None
+            else (f" {span(wall - token.expires_wall)} ago")
+        )
+        return Diagnosis(
+            Layer.TOKEN,
+            f"the service-account token in {auth.token_file} expired{ago}",
+            "The kubelet replaces a projected token in time: use a projected volume, not a copy; "
+            "and compare the clocks of this node and of Vault.",
+        )
+    listed = ", ".join(token.audiences) or "none"
+    if auth.audience and auth.audience not in token.audiences:
+        return Diagnosis(
+            Layer.AUDIENCE,
+            f"the service-account token is for {listed}, not for {auth.audience}",
+            f"Set audience: {auth.audience} in the projected serviceAccountToken.",
+        )
+    if reason == "audience":
+        return Diagnosis(
+            Layer.AUDIENCE,
+            f"the service-account token is for {listed}, and role {auth.role} asks for another",
+            "Make the audience of the projected serviceAccountToken, the role's audience and "
+            "vault.auth.audience the same.",
+        )
+    return None
+
+
+def _token_review(sentence: str) -> Diagnosis:
+    return Diagnosis(
+        Layer.TOKEN_REVIEW,
+        f"{sentence}: Vault could not have the service-account token reviewed, or was told no",
+        "In the auth method's config check kubernetes_host, kubernetes_ca_cert and "
+        "token_reviewer_jwt; its reviewer needs the ClusterRole system:auth-delegator; and this "
+        "service account must still exist.",
+    )
+
+
+def of_credential(
+    error: BrokerError,
+    source: SourceSettings,
+    *,
+    mount_kind: str = "",
+    mount_version: Literal[1, 2] | None = None,
+) -> Diagnosis:
+    """Why a credential cannot be read with a good Vault token.
+
+    Args:
+        error: of the read.
+        source: what was read.
+        mount_kind: engine that is mounted where ``source`` points, ``kv`` or ``database``;
+            empty when the token may not know.
+        mount_version: KV version of that mount, when it is one and known.
+    """
+    if isinstance(error, CredentialError):
+        return Diagnosis(Layer.VALUE, str(error), error.remedy)
+    if isinstance(error, VaultValueDeleted):
+        return Diagnosis(Layer.VALUE, str(error), error.remedy)
+    if not isinstance(error, VaultError):
+        return Diagnosis(Layer.BROKER, str(error), error.remedy)
+    if isinstance(error, VaultUnavailable):
+        if isinstance(error, VaultFailed) and source.kind == "leased":
+            return Diagnosis(
+                Layer.ENGINE,
+                f"the engine behind {source.path} failed",
+                "Look at Vault's log, and at what the engine talks to, such as the database.",
+            )
+        return of_connection(error)
+    return _of_mount(error, source, mount_kind, mount_version) or _of_path(error, source)
+
+
+def _of_mount(
+    error: VaultError, source: SourceSettings, kind: str, version: Literal[1, 2] | None
+) -> Diagnosis | None:
+    if source.kind == "kv":
+        if kind and kind not in {"kv", "generic"}:
+            return Diagnosis(
+                Layer.MOUNT,
+                f"{source.mount} is a mount of {kind}, not of KV",
+                "Correct source.mount, or use kind: leased.",
+            )
+        if version is not None and version != source.kv_version:
+            return Diagnosis(
+                Layer.KV_VERSION,
+                f"{source.mount} is KV version {version}, the configuration says "
+                f"{source.kv_version}",
+                f"Set source.version: {version}, and allow {_api_path(source, version)}.",
+            )
+        if error.reason == "kv_version":
+            return Diagnosis(
+                Layer.KV_VERSION,
+                f"{source.mount} is not KV version {source.kv_version}",
+                f"Set source.version: {3 - source.kv_version}.",
+            )
+    if error.reason in {"no_mount", "no_namespace"}:
+        where = source.mount or source.path.split("/")[0]
+        return Diagnosis(
+            Layer.MOUNT,
+            f"nothing is mounted at {where}",
+            "Correct the mount in source, or vault.namespace.",
+        )
+    return None
+
+
+def _of_path(error: VaultError, source: SourceSettings) -> Diagnosis:
+    path = _api_path(source, source.kv_version)
+    if isinstance(error, VaultDenied):
+        capability = "update" if source.method == "write" else "read"
+        return Diagnosis(
+            Layer.POLICY,
+            f"the token's policies do not allow {capability} on {path}",
+            f'Add to a policy of the role: path "{path}" {{ capabilities = ["{capability}"] }} '
+            "(Vault answers the same where nothing is mounted).",
+        )
+    if isinstance(error, VaultNotFound):
+        return Diagnosis(
+            Layer.PATH,
+            f"there is nothing at {path}",
+            "Correct source.path, or write the value.",
+        )
+    if isinstance(error, VaultInvalid) and error.reason in {"engine_role", "path"}:
+        return Diagnosis(Layer.PATH, f"the engine does not know {path}", error.remedy)
+    return Diagnosis(Layer.ENGINE, f"the engine refuses the request for {path}", error.remedy)
+
+
+def _api_path(source: SourceSettings, version: Literal[1, 2]) -> str:
+    """The path as policies name it."""
+    if source.kind == "leased":
+        return source.path
+    return f"{source.mount}/data/{source.path}" if version == 2 else f"{source.mount}/{source.path}"
+
+
+def of_own_expiry(ago: float) -> Diagnosis:
+    """A value that says itself it ended ``ago`` seconds ago, skew taken off."""
+    return Diagnosis(
+        Layer.VALUE,
+        f"the value itself expired {span(ago)} ago, skew included",
+        "Write a new value, or correct its expiry.",
+    )
+
+
+def of_silence(error: VaultError) -> Diagnosis:
+    """A credential that was not asked for any more."""
+    return Diagnosis(of_connection(error).layer, "not asked: Vault has fallen silent", error.remedy)
+
+
+def span(seconds: float) -> str:
+    """Seconds as a rough duration for people, such as ``3d`` or ``45s``."""
+    for unit, size in (("d", 86400.0), ("h", 3600.0), ("m", 60.0)):
+        if seconds >= size:
+            return f"{seconds / size:.0f}{unit}"
+    return f"{seconds:.0f}s"

@@ -1,0 +1,50 @@
+"""The exit codes of the ``broker`` command.
+
+Duty: one number for each kind of end, and which error means which.
+Not its duty: messages. docs/configuration.md shows this table; a test compares them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import IntEnum
+from typing import Final
+
+from broker.errors import CredentialError, LoginError, SettingsError, VaultError
+
+
+class ExitCode(IntEnum):
+    """How a command ended: sysexits.h where it fits; from 128 on a signal, as usual."""
+
+    OK = 0
+    USAGE = 64
+    CREDENTIAL = 65
+    VAULT = 69
+    FAULT = 70
+    LOGIN = 77
+    SETTINGS = 78
+
+
+MEANINGS: Final[Mapping[ExitCode, str]] = {
+    ExitCode.OK: "Done. `broker run`: stopped in order after SIGTERM or SIGINT.",
+    ExitCode.USAGE: "Wrong arguments.",
+    ExitCode.CREDENTIAL: "`broker check`: a credential cannot be read: policy, mount, path, value.",
+    ExitCode.VAULT: "Vault cannot be reached or is not ready: name, network, TLS, sealed.",
+    ExitCode.FAULT: "The process could not go on: an address is taken, a task ended unasked, or "
+    "a fault of the broker itself.",
+    ExitCode.LOGIN: "Vault gave no token that will do: token file, audience, role, TokenReview.",
+    ExitCode.SETTINGS: "The configuration cannot be used; every fault is on standard error.",
+}
+
+
+def exit_code(error: BaseException) -> ExitCode:
+    """The exit code that an error ends a command with."""
+    for kind, code in (
+        (SettingsError, ExitCode.SETTINGS),
+        (LoginError, ExitCode.LOGIN),
+        (CredentialError, ExitCode.CREDENTIAL),
+        (VaultError, ExitCode.VAULT),
+    ):
+        if isinstance(error, kind):
+            return code
+    return ExitCode.FAULT

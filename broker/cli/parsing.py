@@ -1,0 +1,29 @@
+"""What the commands' parsers share.
+
+Duty: how a command and its ``--config`` are declared.
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+if TYPE_CHECKING:
+    Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001 - it has no public name
+
+DEFAULT_CONFIG: Final = "/etc/broker/broker.yaml"
+
+
+def add_command(commands: Commands, name: str, *, about: str) -> argparse.ArgumentParser:
+    """Declare one command; its options are never guessed from their beginnings."""
+    return commands.add_parser(name, help=about, description=about, allow_abbrev=False)
+
+
+def add_config(command: argparse.ArgumentParser) -> None:
+    """Declare ``--config``."""
+    command.add_argument(
+        "--config",
+        metavar="FILE",
+        default=DEFAULT_CONFIG,
+        help="the configuration file (default: %(default)s)",
+    )

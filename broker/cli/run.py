@@ -1,0 +1,37 @@
+"""``broker run``: the broker itself.
+
+Duty: settings in, the application called, its exit code out.
+Not its duty: anything that goes on after the start (``app``).
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from typing import TYPE_CHECKING
+
+from broker.cli.parsing import add_command, add_config
+
+if TYPE_CHECKING:
+    from broker.cli.parsing import Commands
+
+
+def add(commands: Commands) -> None:
+    """Declare the command."""
+    command = add_command(commands, "run", about="run the broker until it is told to stop")
+    add_config(command)
+    command.set_defaults(call=call)
+
+
+def call(arguments: argparse.Namespace) -> int:
+    """Run until SIGTERM or SIGINT.
+
+    Raises:
+        BrokerError: the start failed.
+    """
+    from broker.settings.load import load
+
+    loaded = load(arguments.config, os.environ, uid=os.geteuid())
+    from broker.app.run import run  # a wrong file is told before the server is loaded
+
+    return run(loaded.settings, arguments.config, digest=loaded.digest, advice=loaded.advice)
