@@ -147,14 +147,20 @@ class Broker:
             LOG.warning("could not report a refusal of %s: %s", credential.name, error)
             return None
 
-    def auth(self, name: str) -> Auth:
+    def auth(self, name: str, *, follow_redirects: bool = False) -> Auth:
         """An ``auth=`` for clients of httpx2 and httpx, async and sync.
 
         Puts the key where the credential's ``use`` says, on every hop to one of its origins
         and on no other; on a 401 reports the version and tries once with the newer.
         For httpx, import httpx before calling this.
+
+        Args:
+            name: as configured in the broker; must have a ``use`` with origins.
+            follow_redirects: follow redirects here, each hop with its key from the start. A
+                client's own ``follow_redirects`` is as safe but sends a hop that needs the
+                key twice, first without.
         """
-        return make_auth(name, self, self.sync)
+        return make_auth(name, self, self.sync, follow_redirects=follow_redirects)
 
     async def _once(self, place: Hashable, steps: Steps[Result]) -> Result:
         loop = asyncio.get_running_loop()

@@ -7,9 +7,10 @@ Rules:
 
 * a request to an origin that is not listed is sent as it is, and so is what a redirect leads
   to there;
-* the libraries follow a redirect below this flow, with a bare copy. When such a copy reached
-  a listed origin, that hop is sent again with the key and the chain goes on from there. The
-  bare one is harmless to repeat if it only reads (GET, HEAD, OPTIONS) or was refused (4xx);
+* with ``follow_redirects`` the flow follows redirects itself, each hop with the key or without;
+* a client that follows redirects does so below this flow, with bare copies. When such a copy
+  reached a listed origin, that hop is sent again with the key and the chain goes on from
+  there. It is harmless to repeat if it only reads (GET, HEAD, OPTIONS) or was refused (4xx);
   else its answer stands;
 * a body that cannot be replayed is never sent twice: its 401 is reported and returned.
 """
@@ -77,8 +78,8 @@ class _Send:
 _Flow: TypeAlias = Generator[_Fetch | _Refused | _Send, Any, None]
 
 
-def _flow(request: Any) -> _Flow:
-    """One request of the author's, with the redirects that the library follows."""
+def _flow(request: Any, *, follow_redirects: bool) -> _Flow:
+    """One request of the author's, and all that follows from it."""
     library = library_of(request)
     credential: Credential = yield _Fetch()
     rounds, retried = 0, False
@@ -92,6 +93,11 @@ def _flow(request: Any) -> _Flow:
             if newer is None or not library.replayable(request):
                 return
             credential, retried = newer, True
+            continue
+        if follow_redirects and response.next_request is not None:
+            # The library built it from bare copies, and counts these rounds as redirects.
+            request = response.next_request
+            credential = yield _Fetch()
             continue
         bare = next((hop for hop in hops[1:] if _may_carry(credential, hop.request)), None)
         if bare is None or not _may_repeat(bare) or not library.replayable(bare.request):
@@ -116,8 +122,16 @@ class Auth(httpx2.Auth):
     requires_request_body = False
     requires_response_body = False
 
-    def __init__(self, name: str, aio: AsyncSource | None, sync: SyncSource) -> None:
+    def __init__(
+        self,
+        name: str,
+        aio: AsyncSource | None,
+        sync: SyncSource,
+        *,
+        follow_redirects: bool = False,
+    ) -> None:
         self._name = name
+        self._follow_redirects = follow_redirects
         self._aio = aio
         self._sync = sync
 
@@ -125,7 +139,7 @@ class Auth(httpx2.Auth):
         """See httpx2."""
         if self._aio is None:
             raise TypeError("This auth came from a SyncBroker; an async client needs a Broker.")
-        flow = _flow(request)
+        flow = _flow(request, follow_redirects=self._follow_redirects)
         try:
             step = next(flow)
             while True:
@@ -141,7 +155,7 @@ class Auth(httpx2.Auth):
 
     def sync_auth_flow(self, request: Any) -> Generator[Any, Any, None]:
         """See httpx2."""
-        flow = _flow(request)
+        flow = _flow(request, follow_redirects=self._follow_redirects)
         try:
             step = next(flow)
             while True:
@@ -163,10 +177,12 @@ class Auth(httpx2.Auth):
         return f"<Auth {self._name}>"
 
 
-def make_auth(name: str, aio: AsyncSource | None, sync: SyncSource) -> Auth:
+def make_auth(
+    name: str, aio: AsyncSource | None, sync: SyncSource, *, follow_redirects: bool
+) -> Auth:
     """An ``Auth`` for httpx2, and for httpx if the program has imported it."""
     kind: type[Auth] = Auth
     httpx = sys.modules.get("httpx")
     if httpx is not None and not issubclass(Auth, httpx.Auth):  # an alias of httpx2 is possible
         kind = type("Auth", (Auth, httpx.Auth), {})
-    return kind(name, aio, sync)
+    return kind(name, aio, sync, follow_redirects=follow_redirects)

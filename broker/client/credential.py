@@ -1,4 +1,4 @@
-"""What a caller holds: one version of a credential, frozen.
+"""What a caller holds: one version of a credential, frozen [pure].
 
 Duty: the value object, and reading it from a hand-out.
 Not its duty: asking, caching (``core``); placing it in a request (``placement``).

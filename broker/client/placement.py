@@ -73,13 +73,12 @@ def place(credential: Credential) -> Placed:
         text = "Basic " + b64encode(f"{user}:{password}".encode()).decode()
         return Placed("header", "Authorization", SecretValue(text))
     value = _field(credential, use.field)
-    if use.scheme == "bearer":
-        return _checked(
-            credential, Placed("header", "Authorization", SecretValue(f"Bearer {value}"))
-        )
-    if use.place == "unsafe_query":
+    if use.place == "unsafe_query" and not use.scheme:
         return Placed("unsafe_query", use.name, SecretValue(quote(use.prefix + value, safe="")))
-    return _checked(credential, Placed(use.place, use.name, SecretValue(use.prefix + value)))
+    _check(credential, use.place, value)
+    if use.scheme == "bearer":
+        return Placed("header", "Authorization", SecretValue(f"Bearer {value}"))
+    return Placed(use.place, use.name, SecretValue(use.prefix + value))
 
 
 def _field(credential: Credential, name: str) -> str:
@@ -90,15 +89,14 @@ def _field(credential: Credential, name: str) -> str:
     return credential[name]
 
 
-def _checked(credential: Credential, placed: Placed) -> Placed:
-    form = _COOKIE_VALUE if placed.place == "cookie" else _FIELD_VALUE
-    if form.fullmatch(placed.value.reveal().encode()) is None:
+def _check(credential: Credential, where: str, value: str) -> None:
+    form = _COOKIE_VALUE if where == "cookie" else _FIELD_VALUE
+    if form.fullmatch(value.encode()) is None:
         raise CredentialMalformed(
-            f"The value of {credential.name} cannot stand in a {placed.place}: it is empty, "
-            "or has a control character or a blank at an end.",
+            f"The value of {credential.name} cannot stand in a {where}: it is empty, or has a "
+            "control character in it or a blank at an end.",
             remedy="Write it to Vault without the newline at its end.",
         )
-    return placed
 
 
 def is_listed(use: Use, url: str) -> bool:

@@ -91,9 +91,9 @@ class SyncBroker:
             LOG.warning("could not report a refusal of %s: %s", credential.name, error)
             return None
 
-    def auth(self, name: str) -> Auth:
+    def auth(self, name: str, *, follow_redirects: bool = False) -> Auth:
         """See ``Broker.auth``; for sync clients only."""
-        return make_auth(name, None, self)
+        return make_auth(name, None, self, follow_redirects=follow_redirects)
 
     def _once(self, place: Hashable, steps: Steps[Result]) -> Result:
         with self._lock:

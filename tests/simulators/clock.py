@@ -56,3 +56,14 @@ class ManualClock(Clock):
     def jump_wall(self, seconds: float) -> None:
         """Somebody set the wall clock."""
         self.offset += seconds
+
+
+class SteppingClock(ManualClock):
+    """A manual clock on which waiting takes no time and moves it on."""
+
+    def block(self, seconds: float) -> None:
+        self.advance(max(0.0, seconds))
+
+    async def sleep_until(self, deadline: float) -> None:
+        self.advance(max(0.0, deadline - self.time))
+        await asyncio.sleep(0)
