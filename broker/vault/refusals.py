@@ -42,6 +42,7 @@ _LONGEST_RETRY_AFTER: Final = 3600.0
 
 _LEASE_GONE: Final = ("lease not found", "lease expired")
 _STANDBY: Final = ("node not active", "active cluster node not found", "is in standby mode")
+_AT_MAXIMUM: Final = "past the max ttl"
 _STARTING: Final = "upgrading from non-versioned"
 _PLAIN_HTTP: Final = b"HTTP request to an HTTPS server"
 
@@ -108,6 +109,7 @@ _HINTS: Final[tuple[tuple[str, str, str], ...]] = (
         "The path does not take this method: check method, read or write.",
     ),
     ("unsupported path", "path", "The engine does not know this path."),
+    (_AT_MAXIMUM, "max_ttl", "Nothing: the broker logs in anew, or takes out a new lease."),
     ("lease is not renewable", "not_renewable", "Nothing: the broker takes out a new lease."),
 )
 
@@ -140,6 +142,9 @@ def refusal(answer: Answer, request: str, *, wall: float) -> VaultError:
         return _not_vault(answer, said, wall)
     text = " ".join(error for error in errors if isinstance(error, str)).lower()
     hint = _hint(text)
+    # Of a token's renewal Vault says so with 500, of a lease's with 400. Either way it is final.
+    if _AT_MAXIMUM in text:
+        return _refused(400, said, text, hint)
     # A KV mount answers 400 for a moment while it becomes version 2.
     if answer.status >= 500 or answer.status in (412, 429, 472, 473) or _STARTING in text:
         return _unavailable(answer, said, text, hint, wall)

@@ -223,4 +223,6 @@ class VaultSimulator(Line):
 
 
 def _secret(value: JsonValue) -> SecretValue:
-    return SecretValue(value if isinstance(value, str) else json.dumps(value))
+    if isinstance(value, str):
+        return SecretValue(value)
+    return SecretValue(json.dumps(value, ensure_ascii=False, separators=(",", ":")))

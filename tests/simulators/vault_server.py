@@ -47,7 +47,7 @@ class Token:
 
     @property
     def accessor(self) -> str:
-        return f"accessor-{self.number}"
+        return f"accessor-{self.number}" if self.kind == "service" else ""
 
     def alive(self, now: float) -> bool:
         return self.revoked_at is None and now < self.expires_at
@@ -111,6 +111,8 @@ class LeasedPath:
     method: Literal["read", "write"] = "read"
     make: Callable[[int], Mapping[str, str]] = _user
     """Lease number to data."""
+    required: tuple[str, ...] = ()
+    """Parameters without which the engine refuses."""
     parameters: list[Data] = field(default_factory=list)
     """What callers sent, in order."""
 
@@ -241,6 +243,8 @@ class VaultServer:
             raise VaultNotFound(f"nothing at {path}")
         if found.method != method:
             raise VaultInvalid(f"{path} does not support {method}")
+        if not set(found.required) <= set(parameters or {}):
+            raise VaultInvalid(f"{path} needs {found.required}")
         found.parameters.append(dict(parameters or {}))
         number = len(self.leases) + 1
         data = found.make(number)
@@ -248,8 +252,10 @@ class VaultServer:
             return data
         now = self._now()
         ttl = min(found.ttl, found.max_ttl)
-        if token.kind == "batch":  # Vault cuts such leases to the token's life
-            ttl = min(ttl, token.expires_at - now)
+        max_at = now + found.max_ttl
+        if token.kind == "batch":  # Vault cuts such leases to the token's life, renewed or not
+            max_at = min(max_at, token.expires_at)
+            ttl = min(ttl, max_at - now)
         lease = Lease(
             number,
             f"{path}/lease-{number}",
@@ -257,8 +263,8 @@ class VaultServer:
             now,
             ttl,
             now + ttl,
-            max_at=now + found.max_ttl,
-            renewable=found.renewable and token.kind == "service",
+            max_at=max_at,
+            renewable=found.renewable,
             data=data,
         )
         self.leases.append(lease)

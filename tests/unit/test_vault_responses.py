@@ -322,6 +322,13 @@ REFUSALS = [
     (400, "lease is not renewable", errors.VaultInvalid, "new lease"),
     (400, 'invalid role name "x"', errors.VaultInvalid, "vault.auth.role"),
     (400, "unknown role: x", errors.VaultInvalid, "last part"),
+    (
+        400,
+        "failed to renew entry: err: past the max TTL, cannot renew",
+        errors.VaultInvalid,
+        "anew",
+    ),
+    (500, "1 error occurred: past the max TTL, cannot renew", errors.VaultInvalid, "anew"),
     (400, "missing jwt", errors.VaultInvalid, ""),
     (400, "Upgrading from non-versioned to versioned data.", errors.VaultFailed, ""),
     (401, "no", errors.VaultDenied, ""),
