@@ -71,7 +71,6 @@ class Session:
             port, clock=clock, rng=rng, linger=linger, changed=self._tenure.announce
         )
         self._login_sent = -inf
-        self._closed = False
         self._turn = asyncio.Lock()
 
     # --- SessionPort ----------------------------------------------------------------
@@ -105,8 +104,8 @@ class Session:
                 self._tenure.end(generation)
             if (usable := self._tenure.usable()) is not None:
                 return usable
-            if self._closed or not self._tenure.due():
-                return None  # an attempt has just failed; the next one is ``run``'s
+            if not self._tenure.due():
+                return None  # an attempt has just failed, and the next is ``run``'s; or we stop
             try:
                 await self._log_in()
             except (LoginError, VaultError) as error:
@@ -138,7 +137,7 @@ class Session:
 
     async def close(self, deadline: float) -> None:
         """Revoke every living token of our own, once, until ``deadline``; leases die with them."""
-        self._closed = True
+        self._tenure.close()
         try:
             async with asyncio.timeout(max(0.0, deadline - self._clock.now())):
                 await self._revoke_all()
@@ -170,14 +169,13 @@ class Session:
         """Take each step when it is due, and notice when the token ends."""
         tenure = self._tenure
         while True:
-            end = inf if tenure.life is None else tenure.life.expires_at
-            await self._clock.wait(tenure.replanned, min(tenure.step.at, end))
+            await self._clock.wait(tenure.replanned, tenure.next_at())
             tenure.replanned.clear()
             async with self._turn:
                 current = tenure.current
                 if current and tenure.life and self._clock.now() >= tenure.life.expires_at:
                     tenure.end(current)
-                if tenure.due() and not self._closed:
+                if tenure.due():
                     await self._take_step()
 
     async def _take_step(self) -> None:
@@ -195,7 +193,7 @@ class Session:
         while True:
             wait = plan.backoff(failures=failures, jitter=self._rng.random(), least=self._poll)
             await self._clock.sleep(wait)
-            if not self._login.changed() or self._closed:
+            if self._tenure.closed or not self._login.changed():
                 failures = 0
                 continue
             async with self._turn:

@@ -63,6 +63,8 @@ class Tenure:
         """Set with each new step; whoever acts on steps clears it."""
         self.change = asyncio.Event()
         """Set at the next change; another event stands here after it."""
+        self.closed = False
+        """No step is ever due again."""
         self.callbacks: list[Callable[[], None]] = []
         self._failures = 0
         self._error: BrokerError | None = None
@@ -80,7 +82,13 @@ class Tenure:
 
     def due(self) -> bool:
         """Whether the step's time has come."""
-        return self._clock.now() >= self.step.at
+        return not self.closed and self._clock.now() >= self.step.at
+
+    def next_at(self) -> float:
+        """When something is to be done or noticed: the step, or the token's end."""
+        if self.closed:
+            return inf
+        return self.step.at if self.life is None else min(self.step.at, self.life.expires_at)
 
     def reason(self) -> BrokerError:
         """Why there is no usable generation; a copy, since several may raise it."""
@@ -171,6 +179,11 @@ class Tenure:
         self.step = Step(Action.LOG_IN, at)
         log.warning("Vault token %d has ended", generation.number)
         self.announce()
+
+    def close(self) -> None:
+        """The broker stops: nothing more is planned."""
+        self.closed = True
+        self.replanned.set()
 
     def announce(self) -> None:
         """Tell whoever waits or subscribed, and the metrics."""

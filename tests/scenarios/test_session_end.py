@@ -63,7 +63,7 @@ async def test_three_leases_on_a_token_at_its_maximum(tmp_path: Path) -> None:
 
 async def test_lease_never_replaced(tmp_path: Path) -> None:
     """While an unreplaced lease hangs on it, an old token is left to expire, and told of."""
-    story = told(tmp_path, CUT)
+    story = told(tmp_path, Role(ttl=602, max_ttl=700))
     async with story.running():
         old, _ = await lease(story)
         await story.clock.sleep_until(699)
@@ -228,8 +228,19 @@ async def test_stop_while_a_caller_heals(tmp_path: Path) -> None:
     await healing
     assert story.vault.server.live_tokens() == []
     assert len(story.vault.server.tokens) == 2
+    await story.clock.sleep_until(1000)
     assert await story.session.denied(story.current) is None
     assert len(story.logins()) == 2
+
+
+async def test_nothing_begins_after_the_stop(tmp_path: Path) -> None:
+    """A session that was closed asks Vault for nothing more, even if its task still runs."""
+    story = told(tmp_path, Role(ttl=600))
+    async with story.running():
+        await story.clock.sleep_until(100)
+        await story.session.close(105)
+        await story.clock.sleep_until(1500)
+        assert [call.at for call in story.vault.calls if call.at > 100] == []
 
 
 # --- a token given by file ---------------------------------------------------------------
@@ -307,3 +318,28 @@ async def test_bad_file_while_the_token_is_good(tmp_path: Path) -> None:
         assert story.current.number == 1
         assert story.renewals() == [370]
         assert story.gap == 0
+        story.write(story.vault.server.issue(Role(ttl=600)).text)
+        await story.clock.sleep(10)
+        assert story.current.number == 2
+
+
+async def test_two_loops_one_floor(tmp_path: Path) -> None:
+    """Whoever finds a reason to log in, a second lies between any two attempts."""
+    async with by_file(tmp_path, Role(ttl=600)) as story:
+        await story.clock.sleep_until(102.5)
+        story.vault.server.revoke(story.vault.server.tokens[0])
+        story.write("not-a-token-of-this-vault")
+        assert await story.session.denied(story.current) is None
+        await story.clock.sleep_until(111)
+        # The retries come at 103.5, 105.5, 109.5; the look at the file at 110 has to wait.
+        lookups = story.vault.times("lookup_self", since=1)
+        assert lookups == [102.5, 102.5, 103.5, 105.5, 109.5, 110.5]
+
+
+async def test_file_token_that_may_not_renew(tmp_path: Path) -> None:
+    """A token by file that may not renew itself is not asked to again."""
+    async with by_file(tmp_path, Role(ttl=600)) as story:
+        story.vault.server.deny("auth/token/renew-self")
+        await story.clock.sleep_until(599)
+        assert story.renewals() == [370]
+        assert story.current.number == 1

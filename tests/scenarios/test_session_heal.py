@@ -118,6 +118,11 @@ async def test_tokens_that_die_young(story: Story) -> None:
         assert story.vault.peak_rate(operation="lookup_self") == 1
         gaps = [later - earlier for earlier, later in pairwise(story.logins())]
         assert min(gaps[-3:]) >= 30
+        calm = await story.session.ready(500)
+        await story.clock.sleep(100)
+        revoke(story)
+        assert await story.session.denied(calm) is not None
+        assert story.logins()[-1] == pytest.approx(story.clock.now(), abs=0.01)
 
 
 async def test_policy_without_lookup(story: Story, caplog: pytest.LogCaptureFixture) -> None:
@@ -158,11 +163,12 @@ async def test_ready_waits(story: Story) -> None:
         await story.session.ready(story.clock.now())
     outage = story.vault.outage()
     async with story.running():
-        with pytest.raises(VaultUnreachable):
-            await story.session.ready(10)
+        waiting = (story.session.ready(10) for _ in range(2))
+        errors = await asyncio.gather(*waiting, return_exceptions=True)
+        assert [type(error) for error in errors] == [VaultUnreachable, VaultUnreachable]
+        assert errors[0] is not errors[1]  # else their tracebacks would grow into each other
         story.vault.heal(outage)
-        waiting = [asyncio.create_task(story.session.ready(60)) for _ in range(100)]
-        generations = await asyncio.gather(*waiting)
+        generations = await asyncio.gather(*(story.session.ready(60) for _ in range(100)))
         assert set(generations) == {story.current}
         assert story.clock.now() == 15
         assert story.metrics.tokens == [(615, 1)]

@@ -166,7 +166,13 @@ SCENARIOS = [
         Role(ttl=600),
         ((350, outage()), (880, heal)),
         until=1000,
-        calls={"lookup_self": [0]},
+        calls={
+            "lookup_self": [0],
+            "login_kubernetes": [
+                *(0, 554.016, 574.134, 585.45, 591.816, 596.816, 599.408),
+                *(600.408 + 30 * n for n in range(11)),
+            ],
+        },
         generation=2,
         gap=300.41,
     ),
@@ -201,6 +207,18 @@ SCENARIOS = [
         ((0, lambda s: s.vault.server.deny("auth/token/renew-self")),),
         until=500,
         calls={"login_kubernetes": [0, 370], "renew_self": [370], "revoke_self": [400]},
+        generation=2,
+    ),
+    Scenario(
+        "the policy forbids renewal, and the login fails a while: no further renewal",
+        Role(ttl=600),
+        (
+            (0, lambda s: s.vault.server.deny("auth/token/renew-self")),
+            (300, outage("login_kubernetes")),
+            (375, heal),
+        ),
+        until=500,
+        calls={"login_kubernetes": [0, *after(370, 1, 3, 7)], "renew_self": [370]},
         generation=2,
     ),
     Scenario(
