@@ -136,7 +136,7 @@ class Tenure:
         """The current token lives on, says a renewal or another look into its file."""
         life = plan.life_of(
             ttl=grant.ttl,
-            renewable=generation.renewable and grant.renewable,
+            renewable=grant.renewable and grant.kind == "service",
             sent_at=grant.sent_at,
             before=self.life,
         )

@@ -243,6 +243,15 @@ async def test_nothing_begins_after_the_stop(tmp_path: Path) -> None:
         assert [call.at for call in story.vault.calls if call.at > 100] == []
 
 
+async def test_no_file_is_taken_up_after_the_stop(tmp_path: Path) -> None:
+    """A token that is laid ready after the stop is left where it is."""
+    async with by_file(tmp_path, Role(ttl=600)) as story:
+        await story.session.close(5)
+        story.write(story.vault.server.issue(Role(ttl=600)).text)
+        await story.clock.sleep(100)
+        assert story.current.number == 1
+
+
 # --- a token given by file ---------------------------------------------------------------
 
 

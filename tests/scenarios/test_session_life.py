@@ -195,6 +195,15 @@ SCENARIOS = [
         calls={"renew_self": [370, 395]},
     ),
     Scenario(
+        "a Retry-After beyond the token's end is honoured all the same",
+        Role(ttl=60),
+        ((30, lambda s: s.vault.throttle(100)), (40, heal)),
+        until=150,
+        calls={"renew_self": [37], "login_kubernetes": [0, 137]},
+        generation=2,
+        gap=77,
+    ),
+    Scenario(
         "a Retry-After of a year is not believed",
         Role(ttl=HOUR),
         ((0, lambda s: s.vault.throttle(365 * 24 * HOUR)), (1, heal)),
