@@ -47,8 +47,9 @@ def call(arguments: argparse.Namespace) -> int:
     loaded = load(arguments.config, os.environ, uid=os.geteuid())
     say.advice(loaded.advice)
     settings = loaded.settings
-    numbers = f"{len(settings.credentials)} credentials, {len(settings.clients)} clients"
-    _print("ok", "configuration", f"{arguments.config}: {numbers}")
+    what = {"credential": len(settings.credentials), "client": len(settings.clients)}
+    counted = ", ".join(f"{n} {noun}{'' if n == 1 else 's'}" for noun, n in what.items())
+    _print("ok", "configuration", f"{arguments.config}: {counted}")
     outcome = asyncio.run(_check(settings))
     return ExitCode[outcome.name]
 

@@ -80,7 +80,9 @@ def test_a_wrong_variable_is_a_fault_that_names_it(
     name: str, value: str, key: str, remedy: str
 ) -> None:
     """The fault stands at the variable, gives its key and what to do."""
-    found = faults(BARE if "ADDR" in name and "ADDRESS" not in name else HEAD, **{name: value})
+    found = faults(
+        BARE if "ADDR" in name and "ADDRESS" not in name else HEAD, uid=None, **{name: value}
+    )
 
     own = [fault for fault in found if fault.file == name]
     assert [(fault.line, fault.key) for fault in own] == [(None, key)]
@@ -168,7 +170,7 @@ def test_our_variable_wins_over_all() -> None:
 @pytest.mark.parametrize("name", [f"{p}_{s}" for s in UNUSED for p in ("BAO", "VAULT")])
 def test_variables_that_are_never_used_are_named(name: str) -> None:
     """A token or a knob that changes nothing is told, with what to do; never its value."""
-    loaded = read(HEAD, **{name: "correct-horse"})
+    loaded = read(HEAD, uid=None, **{name: "correct-horse"})
 
     own = [advice for advice in loaded.advice if advice.file == name]
     assert len(own) == 1
