@@ -61,7 +61,9 @@ class Records:
             self._metrics.handout(name, client, code)
         if isinstance(error, AuditUnavailable):
             return
-        reason = getattr(error, "reason", "") or type(error).__name__
+        # A foreign exception's own words may hold anything: its class must do.
+        told = getattr(error, "reason", "") if isinstance(error, BrokerError) else ""
+        reason = told or type(error).__name__
         self._append(
             refusal_line(
                 self._stamp(self._clock.wall()),

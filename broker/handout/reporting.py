@@ -79,7 +79,7 @@ class Reporting:
             entry = await self._reports.report(key, report.version, report.status, detail)
         current = self._current(entry)
         if entry is None or not current:
-            raise overview.unavailable(key, entry)
+            raise overview.unavailable(key, entry, wall=self._clock.wall())
         if current == report.version:
             raise ReportConflict(
                 "The reported version is still the newest."

@@ -169,7 +169,7 @@ class HandoutService:
             key = self._authorized(caller, name, request)  # time has passed
             answer = self._answer(caller, key, request, if_none_match)
             if answer is None:
-                raise overview.unavailable(key, self._store.get(key))
+                raise overview.unavailable(key, self._store.get(key), wall=self._clock.wall())
         if wait is None:
             return answer
         return answer.with_header(b"preference-applied", b"wait=%d" % bound)
@@ -197,7 +197,7 @@ class HandoutService:
             if prepared is None:
                 if entry is not None and entry.revalidating:
                     return None
-                raise overview.unavailable(key, entry)
+                raise overview.unavailable(key, entry, wall=wall)
         if if_none_match is not None and matches(if_none_match, prepared.etag):
             answer, result = prepared.not_modified, "not_modified"
         else:
@@ -273,7 +273,8 @@ class HandoutService:
         """What the caller may have and how it stands; never a value."""
         lines: list[CredentialDocument] = []
         for number, key in enumerate(self._authorizer.credentials(caller), 1):
-            lines.append(overview.line(key, self._store.get(key), now=self._clock.now()))
+            now, wall = self._clock.now(), self._clock.wall()
+            lines.append(overview.line(key, self._store.get(key), now=now, wall=wall))
             if number % SLICE == 0:
                 await asyncio.sleep(0)
         return {"credentials": lines}

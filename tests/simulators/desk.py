@@ -6,13 +6,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from hashlib import sha256
 from math import inf
 from typing import Any
 
-from broker.access.authorizer import ListAuthorizer
+from broker.access.authorizer import Authorizer, ListAuthorizer
 from broker.access.caller import Caller, Callers, ClientSpec
 from broker.clock import Clock
 from broker.credentials.model import (
@@ -103,10 +103,7 @@ class Desk:
         *,
         hold: float = 30.0,
         margin: float = 5.0,
-        clients: Iterable[ClientSpec] = (
-            ClientSpec("search", credentials=("web", "db")),
-            ClientSpec("idle"),
-        ),
+        authorizer: Authorizer | None = None,
     ) -> None:
         self.clock = clock
         self.store = CredentialStore(clock)
@@ -122,14 +119,14 @@ class Desk:
                 CredentialKey("db"), LeasedSource("database/creds/db"), hold=hold, margin=margin
             ),
         }
-        clients = tuple(clients)
+        clients = (ClientSpec("search", credentials=("web", "db")), ClientSpec("idle"))
         self.callers = Callers(clock, clients, own_uid=0)
-        self.authorizer = ListAuthorizer(clients, self.specs)
+        self.lists = ListAuthorizer(clients, self.specs)
         self.service = HandoutService(
             clock=clock,
             store=self.store,
             callers=self.callers,
-            authorizer=self.authorizer,
+            authorizer=authorizer or self.lists,
             audit=self.audit,
             metrics=self.metrics,
             reports=self.reports,

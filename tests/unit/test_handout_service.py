@@ -178,8 +178,9 @@ def test_a_lease_is_not_handed_out_once_its_token_ended(desk: Desk) -> None:
     desk.lease("v1", life=3600.0, generation=dying)
     assert desk.get("db").status == 200
     dying.ended = True
-    with pytest.raises(CredentialUnavailable):
+    with pytest.raises(CredentialUnavailable, match="expired") as refusal:
         desk.get("db")
+    assert refusal.value.since == desk.clock.wall()
 
 
 def test_a_jump_of_the_wall_clock_asks_for_a_moment(desk: Desk, clock: ManualClock) -> None:
@@ -197,7 +198,7 @@ def test_a_credential_removed_from_the_configuration_is_unknown(desk: Desk) -> N
     """An entry that is still in the store does not count."""
     desk.kv("v1")
     desk.get()
-    desk.service.reconfigure({}, desk.authorizer)
+    desk.service.reconfigure({})
     with pytest.raises(CredentialUnknown):
         desk.get()
     assert desk.audit.records[-1]["reason"] == "not_configured"
@@ -214,7 +215,7 @@ def test_claims_are_short_and_printable(desk: Desk, claims: dict[str, str]) -> N
     assert desk.audit.records[0]["result"] == "request_malformed"
 
 
-def test_an_error_while_deciding_is_a_refusal(desk: Desk) -> None:
+def test_an_error_while_deciding_is_a_refusal(clock: ManualClock) -> None:
     """An authorizer that fails hands nothing out; audit and metrics know of it."""
 
     class Broken:
@@ -224,13 +225,14 @@ def test_an_error_while_deciding_is_a_refusal(desk: Desk) -> None:
         def credentials(self, caller: Caller) -> tuple[CredentialKey, ...]:
             return ()
 
+    desk = Desk(clock, authorizer=Broken())
     desk.kv("v1")
-    desk.service.reconfigure(desk.specs, Broken())
     with pytest.raises(ZeroDivisionError):
         desk.get()
     assert desk.audit.records[0]["result"] == "internal"
     assert desk.audit.records[0]["reason"] == "ZeroDivisionError"
     assert desk.metrics.handouts == [("web", "search", "internal")]
+    assert CANARY.encode() not in desk.audit.lines[0]
 
 
 # --- the audit gates the hand-out ----------------------------------------------------------
@@ -270,7 +272,7 @@ def test_with_a_real_log_the_record_is_written_before_the_answer(clock: ManualCl
         clock=clock,
         store=desk.store,
         callers=desk.callers,
-        authorizer=desk.authorizer,
+        authorizer=desk.lists,
         audit=log,
         metrics=desk.metrics,
         reports=desk.reports,

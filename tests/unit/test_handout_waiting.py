@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from broker.access.authorizer import ListAuthorizer
 from broker.access.caller import ClientSpec
 from broker.credentials.model import State
 from broker.errors import CredentialUnavailable, CredentialUnknown
@@ -133,7 +132,7 @@ async def test_a_value_that_nobody_confirms_is_refused_after_two_seconds() -> No
     desk = Desk(clock)
     desk.kv("v1")
     clock.jump_wall(10.0)
-    with pytest.raises(CredentialUnavailable) as refusal:
+    with pytest.raises(CredentialUnavailable, match="clock jumped") as refusal:
         await waiting(desk)
     assert (elapsed(), refusal.value.reason) == (2.0, "clock_jumped")
 
@@ -166,7 +165,7 @@ async def test_permission_is_asked_again_after_the_wait() -> None:
     desk.kv("v1")
 
     def revoke_and_publish() -> None:
-        desk.service.reconfigure(desk.specs, ListAuthorizer([ClientSpec("search")], desk.specs))
+        desk.lists.configure([ClientSpec("search")], desk.specs)
         desk.kv("v2")
 
     later(5.0, revoke_and_publish)
