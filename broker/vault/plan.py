@@ -34,6 +34,8 @@ DENSE: Final = 5.0
 """Seconds below which the nearing end does not press the waits any further."""
 SLOW: Final = 30.0
 """Least seconds before an attempt that somebody must first make possible."""
+JUMP: Final = 5.0
+"""Seconds by which wall time may outrun boot time before the token's life is in doubt."""
 LAST: Final = 1 / 3
 """Share of the full life before whose end something happens."""
 SPREAD: Final = 0.1

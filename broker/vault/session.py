@@ -9,6 +9,7 @@ Rules (DESIGN promises 3 and 4):
 * the next generation is announced while the old one is still good;
 * nothing is terminal: whatever a login fails with, it is tried again. Only ``start``
   refuses a token that cannot serve, because then a person stands by;
+* time that passed unseen (a paused machine) counts against the token until Vault says more;
 * a 403 alone proves nothing: only a token that may look itself up, and is refused that,
   is dead.
 """
@@ -71,6 +72,7 @@ class Session:
             port, clock=clock, rng=rng, linger=linger, changed=self._tenure.announce
         )
         self._login_sent = -inf
+        self._offset = clock.wall() - clock.now()
         self._turn = asyncio.Lock()
 
     # --- SessionPort ----------------------------------------------------------------
@@ -86,6 +88,7 @@ class Session:
 
     async def ready(self, deadline: float) -> Generation:
         """See ``SessionPort.ready``."""
+        self._compare_clocks()
         while (generation := self._tenure.usable()) is None:
             if not await self._clock.wait(self._tenure.change, deadline):
                 raise self._tenure.reason()
@@ -171,6 +174,7 @@ class Session:
         while True:
             await self._clock.wait(tenure.replanned, tenure.next_at())
             tenure.replanned.clear()
+            self._compare_clocks()
             async with self._turn:
                 current = tenure.current
                 if current and tenure.life and self._clock.now() >= tenure.life.expires_at:
@@ -203,6 +207,19 @@ class Session:
                 except (LoginError, VaultError) as error:
                     failures += 1
                     log.warning("the new Vault token cannot be used: %s", error)
+
+    def _compare_clocks(self) -> None:
+        """Wall time that ran ahead of boot time: was the machine paused with its boot clock?"""
+        offset = self._clock.wall() - self._clock.now()
+        ahead = offset - self._offset
+        if -plan.JUMP <= ahead <= plan.JUMP:
+            return  # the base stays: many small steps add up to a jump
+        self._offset = offset
+        if ahead > 0:
+            log.warning("wall time ran ahead by %.0f s: the Vault token is in doubt", ahead)
+            for generation in self._retirement.generations:
+                generation.expires_at -= ahead
+            self._tenure.doubt(ahead)
 
     # --- requests about the token; whoever makes them has the turn ---------------------------
 

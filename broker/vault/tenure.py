@@ -180,6 +180,19 @@ class Tenure:
         log.warning("Vault token %d has ended", generation.number)
         self.announce()
 
+    def doubt(self, seconds: float) -> None:
+        """So many seconds may have passed unseen: count them, and ask Vault at once.
+
+        The token is not declared dead for it, however many: only Vault can tell.
+        """
+        if self.current is None or self.life is None or self.life.ttl == inf:
+            return
+        self.current.expires_at = self.life.expires_at - seconds
+        if not self._failures:
+            at = max(self._clock.now(), self.life.granted_at + plan.FLOOR)
+            self.step = Step(Action.RENEW if self.life.extendable else Action.LOG_IN, at)
+        self.announce()
+
     def close(self) -> None:
         """The broker stops: nothing more is planned."""
         self.closed = True

@@ -81,6 +81,11 @@ class Story:
         new.write_text(text)
         new.replace(self.file)
 
+    def pause(self, seconds: float) -> None:
+        """The machine was paused with its boot clock; elsewhere, time went on."""
+        self.clock.jump_wall(seconds)
+        self.vault.server.ahead += seconds
+
     def renewals(self) -> list[float]:
         return self.vault.times("renew_self")
 

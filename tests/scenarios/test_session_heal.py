@@ -24,7 +24,7 @@ pytestmark = pytest.mark.looptime
 
 
 @pytest.fixture
-def story(tmp_path: Path) -> Story:
+async def story(tmp_path: Path) -> Story:
     made = Story(tmp_path, Role(ttl=600))
     made.write(service_account_jwt())
     return made
@@ -172,6 +172,58 @@ async def test_ready_waits(story: Story) -> None:
         assert set(generations) == {story.current}
         assert story.clock.now() == 15
         assert story.metrics.tokens == [(615, 1)]
+
+
+async def test_paused_machine(story: Story) -> None:
+    """Time that passed while the boot clock stood still counts at once, before any answer."""
+    async with story.running():
+        await story.clock.sleep_until(100)
+        story.pause(400)
+        generation = await story.session.ready(story.clock.now())
+        assert generation.expires_at == pytest.approx(200)
+        assert story.vault.server.tokens[0].expires_at == 600  # by its own clock
+        await story.clock.sleep(1)
+        assert generation is story.current
+        assert story.renewals() == [100]
+        assert generation.expires_at == pytest.approx(700)
+
+
+async def test_paused_for_longer_than_the_token(story: Story) -> None:
+    """After a long pause nothing is usable until Vault said that the token is dead."""
+    async with story.running():
+        await story.clock.sleep_until(100)
+        old = story.current
+        story.pause(7200)
+        story.vault.latency[""] = 0.2
+        newer = await story.session.ready(110)
+        assert (newer.number, old.ended) == (2, True)
+        assert round(story.clock.now(), 1) == 100.6  # renewal, look-up, login
+        assert story.logins() == [0, 100.4]
+
+
+@pytest.mark.parametrize("seconds", [7200, -7200], ids=["forward", "back"])
+async def test_somebody_sets_the_clock(story: Story, seconds: float) -> None:
+    """A wall clock set by hand ends no generation: Vault is asked, and the token lives on."""
+    async with story.running():
+        await story.clock.sleep_until(100)
+        story.clock.jump_wall(seconds)
+        assert (await story.session.ready(110)).number == 1
+        await story.clock.sleep_until(300)
+        assert story.renewals() == ([100] if seconds > 0 else [])
+        assert story.logins() == [0]
+
+
+async def test_paused_while_vault_is_away(story: Story) -> None:
+    """A token in doubt stays unusable until Vault can be asked, and heals with it."""
+    async with story.running():
+        await story.clock.sleep_until(100)
+        story.clock.jump_wall(7200)
+        story.vault.outage()
+        with pytest.raises(VaultUnreachable):
+            await story.session.ready(104)
+        story.vault.heal()
+        assert (await story.session.ready(120)).number == 1
+        assert story.renewals() == [100, 101, 103, 107]
 
 
 async def test_no_secret_is_logged(story: Story, caplog: pytest.LogCaptureFixture) -> None:

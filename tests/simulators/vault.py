@@ -80,7 +80,7 @@ class VaultSimulator(Line):
         )
         return TokenInfo(
             accessor=found.accessor,
-            ttl=found.left(self._clock.now()),
+            ttl=found.left(self.server.now()),
             renewable=found.renewable,
             kind=found.kind,
             sent_at=sent_at,
@@ -158,7 +158,7 @@ class VaultSimulator(Line):
         def act() -> tuple[Lease, float]:
             self._use(token, "sys/leases/renew")
             lease = self.server.renew_lease(lease_id, increment)
-            return lease, lease.expires_at - self._clock.now()
+            return lease, lease.expires_at - self.server.now()
 
         lease, left = await self._send("renew_lease", lease_id, self._number(token), act)
         return LeaseRenewal(lease_id, left, lease.renewable, sent_at)
@@ -194,7 +194,7 @@ class VaultSimulator(Line):
         return TokenGrant(
             token=SecretValue(token.text),
             accessor=token.accessor,
-            ttl=token.left(self._clock.now()),
+            ttl=token.left(self.server.now()),
             renewable=token.renewable,
             kind=token.kind,
             sent_at=sent_at,

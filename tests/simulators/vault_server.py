@@ -125,7 +125,10 @@ class VaultServer:
     """
 
     def __init__(self, now: Callable[[], float], wall: Callable[[], float]) -> None:
-        self._now, self._wall = now, wall
+        self.ahead = 0.0
+        """Seconds that passed for the server and not for the broker's machine: grows when that
+        machine was paused together with its boot clock."""
+        self._clock, self._wall = now, wall
         self.kv = KvEngines(wall)
         self.tokens: list[Token] = []
         self.leases: list[Lease] = []
@@ -133,6 +136,10 @@ class VaultServer:
         self.paths: dict[str, LeasedPath] = {}
         self.denied: set[str] = set()
         """Patterns of ``fnmatch`` over full paths, such as ``secret/data/*``."""
+
+    def now(self) -> float:
+        """The server's own clock, in seconds."""
+        return self._clock() + self.ahead
 
     # --- set-up ---------------------------------------------------------------
 
@@ -158,7 +165,7 @@ class VaultServer:
 
     def issue(self, role: Role | None = None) -> Token:
         """A new token as a login to ``role`` brings it; without a role: a root token."""
-        now, number = self._now(), len(self.tokens) + 1
+        now, number = self.now(), len(self.tokens) + 1
         text = f"hvs.canary-token-{number}"
         if role is None:
             token = Token(number, text, now, 0.0, inf, renewable=False, policies=("root",))
@@ -201,7 +208,7 @@ class VaultServer:
 
     def use(self, text: str, path: str) -> Token:
         """Check a token and its policy for ``path``, and count the use."""
-        now = self._now()
+        now = self.now()
         token = next((one for one in self.tokens if one.text == text), None)
         if token is None or not token.alive(now):
             raise VaultDenied("permission denied")
@@ -217,7 +224,7 @@ class VaultServer:
         """``auth/token/renew-self``: never past ``max_at``."""
         if token.kind == "batch" or not token.renewable:
             raise VaultInvalid("lease is not renewable")
-        now = self._now()
+        now = self.now()
         wanted = token.period or increment or token.ttl
         token.expires_at = min(now + wanted, token.max_at)
 
@@ -226,11 +233,11 @@ class VaultServer:
         if token.kind == "batch":
             raise VaultInvalid("batch tokens cannot be revoked")
         if token.revoked_at is None:
-            token.revoked_at = self._now()
+            token.revoked_at = self.now()
 
     def live_tokens(self) -> list[Token]:
         """Tokens that could be used now."""
-        return [token for token in self.tokens if token.alive(self._now())]
+        return [token for token in self.tokens if token.alive(self.now())]
 
     # --- leases -------------------------------------------------------------------
 
@@ -250,7 +257,7 @@ class VaultServer:
         data = found.make(number)
         if not found.leased:
             return data
-        now = self._now()
+        now = self.now()
         ttl = min(found.ttl, found.max_ttl)
         max_at = now + found.max_ttl
         if token.kind == "batch":  # Vault cuts such leases to the token's life, renewed or not
@@ -273,7 +280,7 @@ class VaultServer:
     def live_lease(self, lease_id: str) -> Lease:
         """The lease when it lives; else ``VaultLeaseExpired``."""
         for lease in self.leases:
-            if lease.lease_id == lease_id and lease.alive(self._now()):
+            if lease.lease_id == lease_id and lease.alive(self.now()):
                 return lease
         raise VaultLeaseExpired("lease not found")
 
@@ -282,15 +289,15 @@ class VaultServer:
         lease = self.live_lease(lease_id)
         if not lease.renewable:
             raise VaultInvalid("lease is not renewable")
-        lease.expires_at = min(self._now() + (increment or lease.ttl), lease.max_at)
+        lease.expires_at = min(self.now() + (increment or lease.ttl), lease.max_at)
         return lease
 
     def revoke_lease(self, lease_id: str) -> None:
         """The lease dies now; an unknown one is no error."""
         for lease in self.leases:
             if lease.lease_id == lease_id and lease.revoked_at is None:
-                lease.revoked_at = self._now()
+                lease.revoked_at = self.now()
 
     def live_leases(self) -> list[Lease]:
         """Leases whose data the engine would accept now."""
-        return [lease for lease in self.leases if lease.alive(self._now())]
+        return [lease for lease in self.leases if lease.alive(self.now())]
