@@ -96,6 +96,18 @@ def test_allowed_failures_are_counted_and_leave_a_gap_record() -> None:
     assert counts == {"lost": 2, "written": 1}
 
 
+def test_a_gap_record_may_wait_too() -> None:
+    """A pipe that is full when the target works again: the gap record keeps its place."""
+    sink = SinkSimulator(FULL, 5, AGAIN)
+    log, counts = make(sink, on_failure="allow")
+    for number in (1, 2, 3):
+        log.append(line(number))
+    gap, *written = sink.taken.splitlines(keepends=True)
+    assert json.loads(gap)["lost"] == 1
+    assert written == [line(2), line(3)]
+    assert counts == {"lost": 1, "buffered": 1, "written": 1}
+
+
 def test_a_full_pipe_fills_the_buffer_and_a_full_buffer_refuses() -> None:
     """Lines wait in order while a pipe is full; beyond the bound they are refused."""
     sink = SinkSimulator(*[AGAIN] * 4)
@@ -257,6 +269,60 @@ async def test_a_reader_that_goes_away_refuses_without_spinning(tmp_path: Path) 
         log.append(line(1))
     assert counts["refused"] == 1
     assert await log.close(0.0) == counts["buffered"]
+
+
+async def test_closing_waits_for_a_slow_reader_until_its_deadline(tmp_path: Path) -> None:
+    """At the stop what waits is written while somebody reads; the rest is counted and told."""
+    path = tmp_path / "fifo"
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    clock = SystemClock()
+    record = b"x" * 999 + b"\n"
+    log, _ = real(path)
+    for _ in range(100):  # 100 KB into a pipe of 64 KiB
+        log.append(record)
+    asyncio.get_running_loop().call_later(0.05, os.read, reader, 1 << 20)
+    assert await log.close(clock.now() + 5.0) == 0
+    stalled, _ = real(path)
+    for _ in range(200):
+        stalled.append(record)
+    assert await stalled.close(clock.now() + 0.05) > 0
+    os.close(reader)
+
+
+async def test_a_socket_that_stalls_is_waited_for(tmp_path: Path) -> None:
+    """Standard output may be a socket; the loop is told when it takes more."""
+    near, far = socket.socketpair()
+    counts = Counts()
+    log = AuditLog(lambda: sinks.open_inherited(near.fileno()), clock=SystemClock(), metrics=counts)
+    record = b"x" * 999 + b"\n"
+    for _ in range(1000):
+        log.append(record)
+    assert counts["buffered"] > 0
+    far.setblocking(False)
+    got = 0
+    async with asyncio.timeout(5):
+        while got < 1000 * len(record):
+            await asyncio.sleep(0)
+            try:
+                got += len(far.recv(1 << 20))
+            except BlockingIOError:
+                continue
+    assert await log.close(0.0) == 0
+    near.close()
+    far.close()
+
+
+def test_what_cannot_be_opened_anew_is_asked_before_each_write() -> None:
+    """A target without a name in /proc: the inherited description is used, and never blocks."""
+    descriptor = os.eventfd(0)  # takes eight bytes a time, and nothing more once it is full
+    sink = sinks.open_inherited(descriptor)
+    assert isinstance(sink, sinks.SharedPipe)
+    assert sink.write((2**64 - 2).to_bytes(8, sys.byteorder)) == 8
+    with pytest.raises(BlockingIOError):
+        sink.write((1).to_bytes(8, sys.byteorder))
+    sink.close()
+    os.close(descriptor)
 
 
 @pytest.mark.parametrize("kind", ["pipe", "shared pipe", "socket", "file"])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import select
+from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -95,3 +97,23 @@ def test_the_stamp_writes_the_time_of_each_record(times: list[float]) -> None:
     for wall in times:
         assert stamp(wall)[:20] == format_time(wall)[:20]
         assert 0 <= int(format_time(wall)[20:23]) - int(stamp(wall)[20:23]) <= 1
+
+
+def test_the_document_names_every_member_of_every_record() -> None:
+    """docs/audit.md and the lines agree, kind by kind."""
+    text = (Path(__file__).parents[2] / "docs" / "audit.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \| [^|]+ \| (.+) \|$", text, re.MULTILINE)
+    documented = {kind: set(re.findall(r"`(\w+)`", members)) for kind, members in rows[1:]}
+    claims = record.claim_fields(1, "tool", "mcp")
+    value = record.value_fields("a", "v", source_version="1", lease_id="l", use_until="T")
+    lines = (
+        record.handout_line("T", "r", "c", claims, value, "ok"),
+        record.refusal_line("T", "r", "c", claims, "a", "code", "reason"),
+        record.report_line("T", "r", "c", claims, "a", "v", 401, "newer"),
+        record.gap_line("T", 1),
+    )
+    written = {line["kind"]: line.keys() - {"kind"} for line in map(json.loads, lines)}
+    assert documented == written
+    first_cells = re.findall(r"^\| (`.+?) \|", text, re.MULTILINE)
+    explained = set(re.findall(r"`(\w+)`", " ".join(first_cells)))
+    assert set().union(*written.values()) <= explained

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 from collections.abc import Iterator
 
@@ -349,6 +350,27 @@ async def test_a_credential_nobody_has_fetched_is_listed_as_pending(desk: Desk) 
     """At the start every allowed credential is there."""
     listed = (await desk.service.credentials(desk.caller()))["credentials"]
     assert {line["state"] for line in listed} == {"pending"}
+
+
+async def test_a_long_list_lets_others_work_meanwhile(clock: ManualClock) -> None:
+    """A list of thousands is built in slices of one loop turn each."""
+    names = [f"c{number:04}" for number in range(1000)]
+
+    class Everything:
+        def authorize(self, caller: Caller, name: str, *, tool: str) -> CredentialKey:
+            return CredentialKey(name)
+
+        def credentials(self, caller: Caller) -> tuple[CredentialKey, ...]:
+            return tuple(CredentialKey(name) for name in names)
+
+    desk = Desk(clock, authorizer=Everything())
+    turns = 0
+    listing = asyncio.ensure_future(desk.service.credentials(desk.caller()))
+    while not listing.done():
+        turns += 1
+        await asyncio.sleep(0)
+    assert [each["name"] for each in (await listing)["credentials"]] == names
+    assert turns >= 10
 
 
 def test_whoami_says_who_and_what(desk: Desk) -> None:
