@@ -6,28 +6,25 @@ Not its duty: tokens and when to ask (``session``), reading answers (``responses
 Rules:
 
 * the only importer of hvac. Of hvac the API classes are used, which know Vault's paths
-  and parameters, on an adapter of ours: its client would take ``VAULT_TOKEN``,
+  and parameters, on an adapter of ours (``wire``): its client would take ``VAULT_TOKEN``,
   ``~/.vault-token`` and ``VAULT_CACERT`` silently, and answer a dict or a response;
 * the token is an argument of each request and kept nowhere.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from math import ceil
 from typing import Any, Final, Literal, TypeVar
-from urllib.parse import urlencode
 
-from hvac.adapters import Adapter
 from hvac.api.auth_methods import Kubernetes, Token
 from hvac.api.secrets_engines import KvV1, KvV2
 from hvac.api.system_backend import Health, Lease
 from hvac.utils import format_url
 
 from broker.clock import Clock
-from broker.errors import SettingsError, VaultDenied, VaultInvalid
+from broker.errors import SettingsError, VaultInvalid
 from broker.secret import SecretValue
 from broker.vault import responses
 from broker.vault.calls import Call, Calls, RequestMetrics
@@ -46,6 +43,7 @@ from broker.vault.limiter import Budget, Limiter
 from broker.vault.responses import Answer, Minted
 from broker.vault.tls import TlsOptions
 from broker.vault.transport import Exchange, Transport
+from broker.vault.wire import Wire, fits_header
 
 T = TypeVar("T")
 
@@ -85,7 +83,7 @@ class VaultClient:
         metrics: RequestMetrics | None = None,
         close_timeout: float = 5.0,
     ) -> None:
-        if not _fits_header(namespace):
+        if not fits_header(namespace):
             raise SettingsError("holds characters no namespace has", key="vault.namespace")
         self._namespace = namespace
         limiter = limiter or Limiter(Budget(rate=50, burst=50, concurrency=8), clock=clock)
@@ -160,7 +158,7 @@ class VaultClient:
         """See ``VaultPort``."""
         mount, path = _checked(mount), _checked(path)
 
-        def call(wire: _Wire) -> Any:
+        def call(wire: Wire) -> Any:
             if kv_version == 1:
                 return KvV1(wire).read_secret(path, mount_point=mount)
             return KvV2(wire).read_secret_version(
@@ -256,7 +254,7 @@ class VaultClient:
         self,
         operation: str,
         request: str,
-        call: Callable[[_Wire], Any],
+        call: Callable[[Wire], Any],
         read: Callable[[Answer, float], T],
         *,
         token: SecretValue | None = None,
@@ -267,7 +265,7 @@ class VaultClient:
         """One ``Call``, in which ``call`` makes hvac use the adapter it is given, once."""
 
         def send(exchange: Exchange) -> Answer:
-            answer = call(_Wire(exchange, token=token, namespace=self._namespace))
+            answer = call(Wire(exchange, token=token, namespace=self._namespace))
             assert isinstance(answer, Answer)  # hvac returns what its adapter returned
             return answer
 
@@ -284,68 +282,12 @@ class VaultClient:
             await self.revoke_lease(token, brought.lease_id)
 
 
-class _Wire(Adapter):  # type: ignore[misc]  # hvac is untyped
-    """hvac's adapter for one request, which its API classes make by ``get``, ``post`` and so on.
-
-    Returns an ``Answer`` whatever the status; raises only ``VaultError``.
-    """
-
-    # Not Adapter.__init__: it makes a requests.Session with defaults we do not want.
-    def __init__(self, exchange: Exchange, *, token: SecretValue | None, namespace: str) -> None:
-        self._exchange = exchange
-        self._headers = {
-            "X-Vault-Request": "true",
-            "Accept-Encoding": "identity",
-            "User-Agent": "mcp-secrets-broker",
-        }
-        if namespace:
-            self._headers["X-Vault-Namespace"] = namespace
-        if token is not None:
-            # http.client would quote a header value it dislikes in its error.
-            if not (token and _fits_header(token.reveal())):
-                raise VaultDenied("What should be a Vault token is none: empty, or odd characters.")
-            self._headers["X-Vault-Token"] = token.reveal()
-
-    def request(
-        self,
-        method: str,
-        url: str,
-        headers: Mapping[str, str] | None = None,
-        raise_exception: bool = True,  # noqa: ARG002  # hvac's signature; refusals are read later
-        *,
-        params: Mapping[str, str] | None = None,
-        json: Mapping[str, JsonValue] | None = None,
-        wrap_ttl: None = None,  # noqa: ARG002  # never asked for
-    ) -> Answer:
-        """Send what one of hvac's API classes asks for."""
-        body = None if json is None else _json_bytes(json)
-        extra = {} if body is None else {"Content-Type": "application/json"}
-        return self._exchange.send(
-            method.upper(),
-            f"{url}?{urlencode(params)}" if params else url,
-            headers={**self._headers, **(headers or {}), **extra},
-            body=body,
-        )
-
-    def get_login_token(self, response: object) -> str:
-        """Never called: logins go with ``use_token=False``."""
-        raise NotImplementedError
-
-
 def _nothing(_: Answer, __: float) -> None:
     """The answer of a request that only does something."""
 
 
-def _json_bytes(value: Mapping[str, JsonValue]) -> bytes:
-    return json.dumps(value, allow_nan=False).encode()
-
-
 def _whole(seconds: float | None) -> int | None:
     return None if seconds is None else ceil(seconds)
-
-
-def _fits_header(text: str) -> bool:
-    return text.isascii() and text.isprintable()
 
 
 def _checked(path: str) -> str:

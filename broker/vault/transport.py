@@ -3,7 +3,7 @@
 Duty: connections, TLS, the redirect a standby answers with, caps; failures of the
 network as errors of the tree.
 Not its duty: what Vault says (``responses``, ``refusals``), threads and deadlines
-(``client``).
+(``calls``).
 Rules:
 
 * no proxy, no ``.netrc``, nothing from the environment; no retry;
@@ -12,8 +12,9 @@ Rules:
 * an answer is read to ``MAX_ANSWER`` bytes and not decoded: no gzip bomb;
 * an exchange can be broken off from another thread, whatever the server does.
 
-With ``network`` the only importer of urllib3. hvac's own adapters use requests, which asks the
-environment for proxies and ``.netrc`` and brings its own roots (docs/decisions/0002).
+With ``connections`` and ``network`` the only importer of urllib3. hvac's own adapters use
+requests, which asks the environment for proxies and ``.netrc`` and brings its own roots
+(docs/decisions/0002).
 """
 
 from __future__ import annotations
@@ -27,11 +28,10 @@ import warnings
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from math import inf
-from typing import Any, Final
+from typing import Final
 
 import urllib3
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.connection import HTTPConnection
 from urllib3.exceptions import HTTPError, InsecureRequestWarning
 
 from broker.errors import (
@@ -42,6 +42,7 @@ from broker.errors import (
     VaultTlsFailed,
 )
 from broker.vault import tls
+from broker.vault.connections import PlainPool, TlsPool, running
 from broker.vault.network import network_error
 from broker.vault.responses import Answer
 from broker.vault.tls import TlsOptions
@@ -99,7 +100,7 @@ class Exchange:
         """
         transport = self._transport
         url = transport.address + path
-        _running.exchange = self
+        running.user = self
         try:
             transport.look_at_tls(self._now)
             for _ in range(_HOPS):
@@ -109,7 +110,7 @@ class Exchange:
                 url = transport.redirect(answer)
             raise VaultStandby("Vault's nodes redirect in a circle.")
         finally:
-            del _running.exchange
+            del running.user
             with self._lock:
                 self._ended = True
                 self._connection = None
@@ -130,35 +131,6 @@ class Exchange:
             if self._aborted:
                 raise VaultTimeout("The call was given up before it was sent.")
             self._connection = connection
-
-
-class _Running(threading.local):
-    """The exchange this thread carries out, for the connections that take part in it."""
-
-    exchange: Exchange
-
-
-_running = _Running()
-
-
-class _PlainConnection(HTTPConnection):
-    def request(self, *args: Any, **kwargs: Any) -> None:
-        _running.exchange.attach(self)
-        super().request(*args, **kwargs)
-
-
-class _TlsConnection(HTTPSConnection):
-    def request(self, *args: Any, **kwargs: Any) -> None:
-        _running.exchange.attach(self)
-        super().request(*args, **kwargs)
-
-
-class _PlainPool(HTTPConnectionPool):
-    ConnectionCls = _PlainConnection
-
-
-class _TlsPool(HTTPSConnectionPool):
-    ConnectionCls = _TlsConnection
 
 
 class Transport:
@@ -303,7 +275,7 @@ class Transport:
             ssl_context=tls.context(self._tls),
             server_hostname=self._tls.server_name or None,
         )
-        pools.pool_classes_by_scheme = {"http": _PlainPool, "https": _TlsPool}
+        pools.pool_classes_by_scheme = {"http": PlainPool, "https": TlsPool}
         return pools
 
 
