@@ -86,25 +86,29 @@ class Redactor:
         if limit is not None and len(text) > limit:
             keep, tail = max(0, limit - self._reach), CUT
             text = text[:limit]
-        return ("".join(self._masked(text, keep)) if self._learned else text[:keep]) + tail
-
-    def _masked(self, text: str, keep: int) -> Iterator[str]:
-        """The pieces of ``text`` up to ``keep``; a value that begins before is masked whole."""
-        done = 0
-        for start, end in sorted(self._found(text)):
-            if start >= keep:
-                break
-            # Values may overlap: then one mask stands for all of them.
-            if start >= done:
-                yield text[done:start]
-                yield MASK
-            done = max(done, end)
-        yield text[done:keep]
+        found = sorted(self._found(text)) if self._learned and len(text) >= SHORTEST else ()
+        if not found:
+            return text[:keep] + tail
+        return "".join(_masked(text, found, keep)) + tail
 
     def _found(self, text: str) -> Iterator[tuple[int, int]]:
         for view in _views(text):
             for start, end in self._windows.find(view.text):
                 yield view.starts[start], view.starts[end]
+
+
+def _masked(text: str, found: Sequence[tuple[int, int]], keep: int) -> Iterator[str]:
+    """The pieces of ``text`` up to ``keep``; a value that begins before is masked whole."""
+    done = 0
+    for start, end in found:
+        if start >= keep:
+            break
+        # Values may overlap: then one mask stands for all of them.
+        if start >= done:
+            yield text[done:start]
+            yield MASK
+        done = max(done, end)
+    yield text[done:keep]
 
 
 class _View(NamedTuple):
