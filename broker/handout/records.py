@@ -5,13 +5,16 @@ Not its duty: the form of a line (``audit.record``), writing it (``audit.log``).
 Rules:
 
 * a hand-out is written first and counted afterwards; without its record it does not happen;
-* a refusal or a report carries no value, so it stands even when its record cannot be written.
+* a refusal or a report carries no value, so it stands even when its record cannot be written;
+* what a caller claims or asks for by name may hold a key by mistake: masked before it is
+  written down. Claims repeat, so they are masked once and remembered until a value changes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Final
 
 from broker.access.caller import Caller
 from broker.audit.record import Stamp, claim_fields, handout_line, refusal_line, report_line
@@ -19,6 +22,9 @@ from broker.clock import Clock
 from broker.errors import AuditUnavailable, BrokerError, ReportConflict
 from broker.handout.ports import Audit, Recorder
 from broker.handout.request import Request
+
+REMEMBERED: Final = 1024
+"""Tool names remembered as masked; more are a caller's play and are masked anew."""
 
 
 def outcome(error: Exception) -> str:
@@ -29,13 +35,28 @@ def outcome(error: Exception) -> str:
 
 
 class Records:
-    """Writes to audit and metrics."""
+    """Writes to audit and metrics.
 
-    def __init__(self, clock: Clock, audit: Audit, metrics: Recorder) -> None:
+    Args:
+        clock: dates the records of refusals and reports.
+        audit: takes the records.
+        metrics: takes the counts.
+        mask: hides live values in a text from outside.
+    """
+
+    def __init__(
+        self, clock: Clock, audit: Audit, metrics: Recorder, mask: Callable[[str], str]
+    ) -> None:
         self._clock = clock
         self._audit = audit
         self._metrics = metrics
+        self._mask = mask
+        self._masked: dict[str, str] = {}
         self._stamp = Stamp()
+
+    def values_changed(self) -> None:
+        """A value came: what was harmless may hold it now."""
+        self._masked.clear()
 
     def handout(
         self, wall: float, caller: Caller, request: Request, name: str, value: str, result: str
@@ -45,9 +66,10 @@ class Records:
         Raises:
             AuditUnavailable: it must not leave.
         """
-        claims = claim_fields(request.peer_uid, request.tool, request.mcp_request_id)
         self._audit.append(
-            handout_line(self._stamp(wall), request.id, caller.name, claims, value, result)
+            handout_line(
+                self._stamp(wall), request.id, caller.name, self._claims(request), value, result
+            )
         )
         self._metrics.handout(name, caller.name, result)
 
@@ -69,8 +91,8 @@ class Records:
                 self._stamp(self._clock.wall()),
                 request.id,
                 client,
-                claim_fields(request.peer_uid, request.tool, request.mcp_request_id),
-                name,
+                self._claims(request),
+                self._mask(name),
                 code,
                 reason,
             )
@@ -102,13 +124,23 @@ class Records:
                 self._stamp(self._clock.wall()),
                 request.id,
                 caller.name,
-                claim_fields(request.peer_uid, request.tool, request.mcp_request_id),
+                self._claims(request),
                 name,
-                version,
+                self._mask(version),
                 status,
                 result,
             )
         )
+
+    def _claims(self, request: Request) -> str:
+        if not (request.tool or request.mcp_request_id):
+            return claim_fields(request.peer_uid, "", "")
+        tool = self._masked.get(request.tool)
+        if tool is None:
+            if len(self._masked) >= REMEMBERED:
+                self._masked.clear()
+            tool = self._masked[request.tool] = self._mask(request.tool)
+        return claim_fields(request.peer_uid, tool, self._mask(request.mcp_request_id))
 
     def _append(self, line: bytes) -> None:
         try:

@@ -80,7 +80,7 @@ class HandoutService:
         self._callers = callers
         self._authorizer = authorizer
         self._metrics = metrics
-        self._records = Records(clock, audit, metrics)
+        self._records = Records(clock, audit, metrics, mask)
         self._reporting = Reporting(clock, store, reports, mask)
         self._specs = specs
         self._waits = Waits(clock, store)
@@ -97,6 +97,7 @@ class HandoutService:
         """Drop the bytes of a value that is no longer the newest."""
         del before
         self._prepared.pop(after.key, None)
+        self._records.values_changed()
 
     # --- hand-outs --------------------------------------------------------------
 

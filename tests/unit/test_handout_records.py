@@ -1,0 +1,71 @@
+"""What callers write by mistake: a key in a name or a claim does not reach the audit."""
+
+from __future__ import annotations
+
+import pytest
+
+from broker.errors import CredentialUnknown
+from broker.handout.records import REMEMBERED, Records
+from broker.protocol.redaction import Redactor
+from broker.secret import SecretValue
+from tests.simulators.clock import ManualClock
+from tests.simulators.desk import CANARY, Desk
+
+
+@pytest.fixture
+def desk() -> Desk:
+    return Desk(ManualClock())
+
+
+def test_a_claim_that_holds_a_key_is_masked(desk: Desk) -> None:
+    """Tool and MCP request id are recorded with the key hidden, hand-out or refusal."""
+    desk.kv("v1")
+    request = desk.request(tool=f"search {CANARY}", mcp_request_id=CANARY)
+    assert desk.service.handout(desk.caller(), "web", request) is not None
+    with pytest.raises(CredentialUnknown):
+        desk.service.handout(desk.caller("idle"), "web", request)
+    claims = [(record["tool"], record["mcp_request_id"]) for record in desk.audit.records]
+    assert claims == [("search ***", "***")] * 2
+
+
+def test_a_name_that_holds_a_key_is_masked(desk: Desk) -> None:
+    """Whoever asks for a key by its value finds it nowhere written down."""
+    with pytest.raises(CredentialUnknown):
+        desk.service.handout(desk.caller(), f"x-{CANARY}", desk.request())
+    assert desk.audit.records[0]["credential"] == "x-***"
+
+
+def test_a_claim_is_masked_anew_once_a_value_came(desk: Desk) -> None:
+    """A tool's name that was harmless before a value came is looked at again after."""
+    redactor = Redactor()
+    records = Records(ManualClock(), desk.audit, desk.metrics, redactor.mask)
+
+    def tool() -> str:
+        request = desk.request(tool="key of tomorrow")
+        records.handout(0.0, desk.caller(), request, "web", '"credential":"web"', "ok")
+        return str(desk.audit.records[-1]["tool"])
+
+    assert tool() == "key of tomorrow"
+    redactor.learn(SecretValue("tomorrow"))
+    records.values_changed()
+    assert tool() == "key of ***"
+
+
+def test_a_reported_version_may_be_a_key(desk: Desk) -> None:
+    """A caller who reports the value instead of its version leaves no trace of it."""
+    redactor = Redactor()
+    redactor.learn(SecretValue(CANARY))
+    records = Records(ManualClock(), desk.audit, desk.metrics, redactor.mask)
+    records.report(
+        desk.request(), caller=desk.caller(), name="web", version=CANARY, status=401, result="ok"
+    )
+    assert desk.audit.records[-1]["version"] == "***"
+
+
+def test_many_tool_names_are_not_remembered_for_ever(desk: Desk) -> None:
+    """A caller who invents names fills no memory."""
+    desk.kv("v1")
+    for number in range(REMEMBERED + 10):
+        desk.service.handout(desk.caller(), "web", desk.request(tool=f"tool-{number}"))
+    assert len(desk.service._records._masked) <= REMEMBERED
+    assert desk.audit.records[-1]["tool"] == f"tool-{REMEMBERED + 9}"
