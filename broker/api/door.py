@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeAlias
 
 from broker.errors import BrokerError
 
@@ -53,17 +53,28 @@ class Peer:
     """Its uid when it connected (SO_PEERCRED of unix(7)); None on TCP."""
 
 
+Asked: TypeAlias = object
+"""What ``FastPath.read`` made of a request; only the hot path looks into it."""
+
+
 class FastPath(Protocol):
     """Answers what it can at once, in prepared bytes."""
 
-    def answer(
-        self, target: bytes, fields: Mapping[bytes, bytes], peer: Peer, tail: bytes
-    ) -> bytes | None:
-        """Answer ``GET target``, or return None to leave the request to the routes.
+    def read(self, target: bytes, fields: Mapping[bytes, bytes]) -> Asked | None:
+        """Read ``GET target``; None leaves the request to the routes.
+
+        What is returned depends on the arguments alone, and may be answered again and again.
 
         Args:
             target: the request target as sent.
             fields: header fields by lower-case name, none of them sent twice.
+        """
+
+    def answer(self, asked: Asked, peer: Peer, tail: bytes) -> bytes | None:
+        """Answer a request as things stand now, or return None to leave it to the routes.
+
+        Args:
+            asked: from ``read``.
             peer: who is connected.
             tail: header lines the connection adds, each ended.
 

@@ -5,8 +5,9 @@ Not its duty: which listeners exist and in which order they start (``app``), sig
 (``app``; uvicorn's own server would take them and end the process by them), HTTP (``protocol``).
 Rules:
 
-* a stop first ends what waits (``Stopping``), then closes what is idle, then lets what is
-  being answered end within its bound; what is still open then is cut;
+* a stop closes what is idle, then lets what is being answered end within its bound; what is
+  still open then is cut. Waits and event streams were ended before (``HandoutService.end_waits``,
+  ``Events.close``), so that they delay nothing;
 * the ``Date`` field is made once a second, not once an answer;
 * the file of a Unix socket is removed at the end, if it is still ours.
 """
@@ -39,30 +40,6 @@ _DRAIN_STEP: Final = 0.02
 """Seconds between two looks at what is left to drain."""
 
 Asgi = Callable[[Any, Any, Any], Awaitable[None]]
-
-
-class Stopping:
-    """Tells all that waits or streams on the local API to end.
-
-    ``begin`` is called once, when the broker stops; hand-outs go on until the
-    listeners close.
-    """
-
-    def __init__(self) -> None:
-        self._event = asyncio.Event()
-
-    @property
-    def begun(self) -> bool:
-        """Whether waits must not begin any more."""
-        return self._event.is_set()
-
-    def begin(self) -> None:
-        """End all waits and event streams now."""
-        self._event.set()
-
-    async def wait(self) -> None:
-        """Return when the broker stops."""
-        await self._event.wait()
 
 
 class Listener:

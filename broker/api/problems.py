@@ -6,7 +6,7 @@ Not its duty: the table of errors (``protocol.problems``).
 Rules:
 
 * one function makes the headers, so that all ways out answer alike;
-* an error outside the tree is logged with its traceback and says nothing to the client but
+* an error outside the table is logged with its traceback and says nothing to the client but
   its request id;
 * request ids are the broker's own: what stands in the audit is not chosen by the audited.
 """
@@ -80,9 +80,9 @@ class Problems:
 
     def answer(self, error: BaseException, request_id: str) -> tuple[int, Headers, bytes]:
         """Status, headers (``content-length`` included, request id not) and body."""
-        if not isinstance(error, BrokerError):
-            log.error("request %s failed", request_id, exc_info=error)
         problem = problem_for(error, request_id=request_id, wall=self._clock.wall())
+        if problem.status == 500:
+            log.error("request %s failed", request_id, exc_info=error)
         body = problem.body()
         headers = (
             *_ALWAYS,

@@ -29,7 +29,7 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
-from broker.api.door import PEER, Door, Peer
+from broker.api.door import PEER, Asked, Door, Peer
 from broker.errors import (
     BrokerBusy,
     BrokerError,
@@ -85,6 +85,10 @@ class BrokerProtocol(HttpToolsProtocol):
         self._received = 0
         """Raw bytes of the request being parsed, in earlier pieces."""
         self._body = 0
+        self._asked: Asked | None = None
+        """What the hot path read last."""
+        self._known = b""
+        """The bytes it was read from, when they were one whole request."""
         self._rest = b""
         """Bytes that came but wait for their turn."""
         self._deaf = False
@@ -117,6 +121,7 @@ class BrokerProtocol(HttpToolsProtocol):
         """Forget the connection; requests still running learn of it by ``http.disconnect``."""
         self._deaf = True
         self._rest = b""
+        self._forget()
         self.pipeline.clear()
         super().connection_lost(exc)
 
@@ -127,6 +132,8 @@ class BrokerProtocol(HttpToolsProtocol):
         if self._rest or self._held():
             self._rest += data
             self.flow.pause_reading()
+        elif data == self._known and self._answer_again():
+            return
         elif len(data) <= PIECE:
             self._parse(data)
         else:
@@ -164,6 +171,8 @@ class BrokerProtocol(HttpToolsProtocol):
             self.flow.resume_reading()
 
     def _parse(self, piece: bytes) -> None:
+        before = self._served if self._stage == _IDLE else -1
+        self._forget()
         try:
             self.parser.feed_data(piece)
         except httptools.HttpParserUpgrade:
@@ -174,6 +183,9 @@ class BrokerProtocol(HttpToolsProtocol):
             self._refuse(BrokerError("The broker failed to read the request."))
         except httptools.HttpParserError:
             self._refuse(RequestMalformed("This is not HTTP/1.1."))
+        # One whole request, begun and ended here, answered on the hot path.
+        if self._asked is not None and self._served == before + 1 and self._stage == _IDLE:
+            self._known = piece
         if self._stage != _IDLE and not self._deaf:
             self._received += len(piece)
             limits = self._door.limits
@@ -226,17 +238,43 @@ class BrokerProtocol(HttpToolsProtocol):
         self._start(fields)
 
     def _answer_fast(self, fields: Mapping[bytes, bytes]) -> bool:
-        assert self._door.fast is not None
+        """Answer the request being parsed on the hot path; False leaves it to the routes."""
+        door = self._door
+        assert door.fast is not None
+        asked = door.fast.read(self.url, fields)
+        if asked is None:
+            return False
         keep_alive = self.parser.should_keep_alive() and not self._last
-        tail = self._door.tail_open if keep_alive else self._door.tail_close
-        answer = self._door.fast.answer(self.url, fields, self._peer, tail)
+        tail = door.tail_open if keep_alive else door.tail_close
+        answer = door.fast.answer(asked, self._peer, tail)
         if answer is None:
             return False
         self._answered = True
         self.transport.write(answer)
-        if not keep_alive:
+        if keep_alive:
+            self._asked = asked
+        else:
             self._deaf = True
             self.transport.close()
+        return True
+
+    def _forget(self) -> None:
+        self._asked, self._known = None, b""
+
+    def _answer_again(self) -> bool:
+        """Answer a request that came in the same bytes as the one before, unparsed.
+
+        Callers keep a connection and ask for the same thing; the same bytes at the start of
+        a message are the same request. What is kept ends with the connection.
+        """
+        door = self._door
+        if self._stage != _IDLE or self._last or self._answering() or door.fast is None:
+            return False
+        answer = door.fast.answer(self._asked, self._peer, door.tail_open)
+        if answer is None:
+            return False
+        self._served += 1
+        self.transport.write(answer)
         return True
 
     def _objection(self, fields: Mapping[bytes, bytes]) -> BrokerError | None:

@@ -108,7 +108,9 @@ def _listen_tcp(address: TcpAddress) -> socket.socket:
     if address.host == "::" and not _has_ipv6():
         address = TcpAddress("0.0.0.0", address.port, address.loopback_only)
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-    with _closing_on_error(socket.socket(family, socket.SOCK_STREAM)) as sock:
+    # Named TCP outright: asyncio turns Nagle's delay (40 ms) off only where it sees that.
+    made = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    with _closing_on_error(made) as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             # One socket for both families; for ::1 the option changes nothing.

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import random
+import socket
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -63,16 +64,19 @@ class Prepared(FastPath):
     """A hot path that answers ``/fast`` with bytes, leaves the rest, and counts."""
 
     def __init__(self) -> None:
-        self.asked: list[tuple[bytes, Mapping[bytes, bytes], Peer]] = []
+        self.read_: list[tuple[bytes, Mapping[bytes, bytes]]] = []
+        self.asked: list[tuple[Any, Peer]] = []
+        self.leave = False
 
-    def answer(
-        self, target: bytes, fields: Mapping[bytes, bytes], peer: Peer, tail: bytes
-    ) -> bytes | None:
-        self.asked.append((target, fields, peer))
-        if not target.startswith(b"/fast"):
+    def read(self, target: bytes, fields: Mapping[bytes, bytes]) -> bytes | None:
+        self.read_.append((target, fields))
+        return (target[5:] or b"fast") if target.startswith(b"/fast") else None
+
+    def answer(self, asked: Any, peer: Peer, tail: bytes) -> bytes | None:
+        self.asked.append((asked, peer))
+        if self.leave:
             return None
-        body = target[5:] or b"fast"
-        return b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n%b\r\n%b" % (len(body), tail, body)
+        return b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n%b\r\n%b" % (len(asked), tail, asked)
 
 
 class Rig:
@@ -159,7 +163,7 @@ async def test_hot_path_answers(rig: Rig) -> None:
         assert (reply.status, reply.body) == (200, b"fast")
         assert reply.header("date")
     assert rig.app.scopes == []
-    assert rig.fast.asked[0][1][b"x-other"] == b"1"
+    assert rig.fast.read_[0][1][b"x-other"] == b"1"
 
 
 async def test_body_arrives_whole(rig: Rig) -> None:
@@ -243,8 +247,79 @@ async def test_hot_path_leaves_the_unusual(rig: Rig, line: str) -> None:
     if line.startswith("Expect"):
         await wire.reader.readuntil(b"\r\n\r\n")
     assert (await wire.reply()).status == 200
-    assert rig.fast.asked == []
+    assert rig.fast.read_ == []
     assert len(rig.app.scopes) == 1
+
+
+# --- the same bytes again ---------------------------------------------------------------
+
+
+async def test_same_bytes_are_not_parsed_again(rig: Rig) -> None:
+    """A request in the very same bytes is answered anew, but read only once."""
+    wire = await rig.connect()
+    for _ in range(3):
+        assert (await wire.get("/fast/a")).body == b"/a"
+    assert (len(rig.fast.read_), len(rig.fast.asked)) == (1, 3)
+    assert (await wire.get("/fast/b")).body == b"/b"
+    assert (await wire.get("/fast/a")).body == b"/a"
+    assert len(rig.fast.read_) == 3
+
+
+async def test_same_bytes_within_a_body_are_a_body(rig: Rig) -> None:
+    """Known bytes count as a request only where a request may begin."""
+    wire = await rig.connect()
+    known = GET.replace(b"/echo", b"/fast")
+    for _ in range(2):
+        await wire.send(known)
+        assert (await wire.reply()).body == b"fast"
+    head = b"POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n"
+    await wire.send(head % len(known))
+    await asyncio.sleep(0.01)
+    await wire.send(known)
+    assert (await wire.reply()).json()["body"] == len(known)
+
+
+async def test_same_bytes_behind_a_waiting_request(rig: Rig) -> None:
+    """Known bytes do not overtake a request that is still being answered."""
+    wire = await rig.connect()
+    known = GET.replace(b"/echo", b"/fast")
+    await wire.send(known)
+    await wire.reply()
+    await wire.send(GET.replace(b"/echo", b"/wait"))
+    await asyncio.sleep(0.01)
+    await wire.send(known)
+    await asyncio.sleep(0.01)
+    rig.app.gate.set()
+    assert [(await wire.reply()).json()["path"] for _ in range(2)] == ["/wait", "/fast"]
+
+
+async def test_same_bytes_that_the_hot_path_leaves(rig: Rig) -> None:
+    """When the hot path cannot answer what it answered before, the application does."""
+    wire = await rig.connect()
+    await wire.get("/fast")
+    rig.fast.leave = True
+    assert (await wire.get("/fast")).json()["path"] == "/fast"
+    rig.fast.leave = False
+    assert (await wire.get("/fast")).body == b"fast"
+
+
+async def test_two_requests_in_one_piece_are_not_known(rig: Rig) -> None:
+    """Two requests that came together are two again when they come again."""
+    wire = await rig.connect()
+    for _ in range(3):
+        await wire.send(GET.replace(b"/echo", b"/fast/1") + GET.replace(b"/echo", b"/fast/2"))
+        assert [(await wire.reply()).body for _ in range(2)] == [b"/1", b"/2"]
+
+
+async def test_second_half_of_a_request_is_not_known(rig: Rig) -> None:
+    """The bytes that completed a request are none by themselves."""
+    wire = await rig.connect()
+    known = GET.replace(b"/echo", b"/fast")
+    for _ in range(3):
+        await wire.send(known[:20])
+        await asyncio.sleep(0.01)
+        await wire.send(known[20:])
+        assert (await wire.reply()).body == b"fast"
 
 
 # --- pipelining --------------------------------------------------------------------
@@ -389,7 +464,7 @@ async def test_foreign_host_is_421(rig: Rig, host: str, path: str) -> None:
     wire = await rig.connect()
     await wire.send(f"GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
     assert_problem(await wire.reply(), 421, "request_misdirected")
-    assert rig.fast.asked == []
+    assert rig.fast.read_ == []
     assert rig.app.scopes == []
 
 
@@ -610,15 +685,24 @@ async def test_peer_of_a_unix_socket(tmp_path: Path) -> None:
         assert (await wire.get("/fast")).status == 200
         assert (await wire.get("/echo")).status == 200
         expected = Peer(client="search-mcp", uid=os.geteuid())
-        assert expected == rig.fast.asked[0][2]
+        assert expected == rig.fast.asked[0][1]
         assert expected == rig.app.scopes[0]["extensions"][PEER]
+
+
+async def test_answers_on_tcp_are_not_delayed(rig: Rig) -> None:
+    """Nagle's algorithm is off: else an answer in two writes takes 40 ms on a kept connection."""
+    wire = await rig.connect()
+    await wire.get("/echo")
+    (connection,) = rig.listener._state.connections
+    sock = connection.transport.get_extra_info("socket")
+    assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
 
 
 async def test_peer_of_tcp_is_nobody(rig: Rig) -> None:
     """On TCP the kernel vouches for nothing."""
     wire = await rig.connect()
     await wire.get("/fast")
-    assert Peer() == rig.fast.asked[0][2]
+    assert Peer() == rig.fast.asked[0][1]
 
 
 async def test_unix_socket_takes_any_host_but_needs_one(tmp_path: Path) -> None:

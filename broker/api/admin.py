@@ -1,0 +1,101 @@
+"""The admin plane: what an operator may ask, over a socket no other container mounts.
+
+Duty: status, refresh, quit.
+Not its duty: who may open the socket (its directory and mode: ``sockets``).
+Rules:
+
+* besides the socket's mode the kernel's word is asked: the broker's own uid or root;
+* an operator sees no value either;
+* what an operator does is logged.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Annotated, Any, Protocol
+
+from fastapi import Depends, FastAPI, Path, Request, Response
+
+from broker import __version__
+from broker.api.framework import create_app, document, peer, request_id, unless_gone
+from broker.api.health import Health
+from broker.api.problems import Problems
+from broker.credentials.model import CredentialKey, Entry
+from broker.errors import CallerForbidden
+from broker.protocol.names import CREDENTIALS_PATH, QUIT_PATH, STATUS_PATH
+
+log = logging.getLogger("broker.admin")
+
+
+class Refresher(Protocol):
+    """The part of ``credentials.keepers.Keepers`` that operators use."""
+
+    async def refresh(self, key: CredentialKey) -> Entry | None:
+        """One refresh now, floored; the entry after it."""
+        ...
+
+
+def create_admin_plane(
+    *,
+    health: Health,
+    keepers: Refresher,
+    vault: Callable[[], dict[str, Any]],
+    quit_broker: Callable[[], None],
+    problems: Problems,
+    own_uid: int,
+    operators: frozenset[int] = frozenset({0}),
+) -> FastAPI:
+    """The application behind the admin socket.
+
+    Args:
+        health: how the broker stands.
+        keepers: refresh on demand.
+        vault: tells how the session with Vault stands, as JSON members.
+        quit_broker: begins the stop.
+        problems: makes answers of errors.
+        own_uid: the broker's effective uid; who has it may ask.
+        operators: further uids that may ask.
+    """
+    app = create_app("MCP secrets broker: administration", "For operators only.", problems)
+
+    async def operator(request: Request) -> None:
+        if peer(request).uid not in operators | {own_uid}:
+            raise CallerForbidden
+
+    may = [Depends(operator)]
+
+    @app.get(STATUS_PATH, operation_id="status", summary="How everything stands", dependencies=may)
+    async def status() -> Response:
+        return document(
+            {
+                "version": __version__,
+                "uptime": round(health.uptime, 3),
+                "started": health.started,
+                "stopping": health.stopping,
+                "ready": health.ready(),
+                "vault": vault(),
+                "credentials": await health.credentials(),
+            }
+        )
+
+    @app.post(
+        CREDENTIALS_PATH + "/{name}/refresh",
+        operation_id="refreshCredential",
+        summary="Ask Vault for the credential now",
+        dependencies=may,
+    )
+    async def refresh(
+        name: Annotated[str, Path(description="The credential's name.")], request: Request
+    ) -> Response:
+        log.info("operator asks to refresh %s", name, extra={"request_id": request_id(request)})
+        await unless_gone(request, keepers.refresh(CredentialKey(name)))
+        return document({"name": name, **health.credential(name)})
+
+    @app.post(QUIT_PATH, operation_id="quit", summary="Stop the broker", dependencies=may)
+    async def quit_() -> Response:
+        log.info("operator asks to quit")
+        quit_broker()
+        return document({"stopping": True}, 202)
+
+    return app

@@ -1,0 +1,193 @@
+"""The OpenAPI document: made from the declared routes and the wire's own shapes.
+
+Duty: JSON Schema of the documents in ``protocol.models``; what each route may answer; the
+whole document, for ``docs/openapi.json``.
+Not its duty: serving it: a running broker shows no documentation.
+Rules:
+
+* a shape is written once, in ``protocol``; this module only reads it;
+* nothing of a configuration gets in, so the document is the same everywhere.
+
+Source: https://spec.openapis.org/oas/v3.1.0
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, Literal, Union, get_args, get_origin, get_type_hints, is_typeddict
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from broker.protocol import models
+from broker.protocol.names import (
+    EVENT_STREAM,
+    EXPIRES_AT,
+    EXPIRES_IN,
+    ISSUED_AT,
+    MCP_REQUEST_ID,
+    PROBLEM_JSON,
+    REQUEST_ID,
+    STATE,
+    TOOL,
+    USE_UNTIL,
+)
+from broker.protocol.problems import TABLE, ProblemDocument
+
+_SHAPES: Final = (
+    models.HandoutDocument,
+    models.CredentialListDocument,
+    models.WhoamiDocument,
+    models.ReportRequest,
+    models.ReportDocument,
+    ProblemDocument,
+)
+
+_SIMPLE: Final[dict[Any, dict[str, Any]]] = {
+    str: {"type": "string"},
+    int: {"type": "integer"},
+    float: {"type": "number"},
+    bool: {"type": "boolean"},
+    type(None): {"type": "null"},
+    object: {},
+}
+
+
+def _parameter(name: str, description: str) -> dict[str, Any]:
+    return {
+        "in": "header",
+        "name": name,
+        "required": False,
+        "description": description,
+        "schema": {"type": "string"},
+    }
+
+
+HANDOUT_PARAMETERS: Final = [
+    _parameter("If-None-Match", "The version in use, in quotes (RFC 9110 section 13.1.2)."),
+    _parameter("Prefer", "`wait=30`: wait up to so many seconds (RFC 7240)."),
+    _parameter(TOOL, "The MCP tool on whose behalf the caller asks."),
+    _parameter(MCP_REQUEST_ID, "Id of the MCP request behind this one; joins both audits."),
+]
+
+
+def answers(model: type | None, *statuses: int) -> dict[int | str, dict[str, Any]]:
+    """What a route may answer, in the form FastAPI takes.
+
+    Args:
+        model: the shape of a 200; None for an event stream.
+        statuses: the others; those of 400 and more are problem documents.
+    """
+    told: dict[int | str, dict[str, Any]] = {}
+    if model is None:
+        told[200] = {"description": "The stream", "content": {EVENT_STREAM: {}}}
+    else:
+        told[200] = {
+            "description": "Success",
+            "content": {"application/json": {"schema": _reference(model)}},
+        }
+    for status in statuses:
+        if status == 304:
+            names = (ISSUED_AT, EXPIRES_AT, EXPIRES_IN, USE_UNTIL, STATE)
+            told[status] = {
+                "description": "The version is still current; the fields carry the new times",
+                "headers": {name: {"schema": {"type": "string"}} for name in names},
+            }
+        else:
+            titles = [kind.title for kind in TABLE.values() if kind.status == status]
+            told[status] = {
+                "description": "; ".join(titles),
+                "content": {PROBLEM_JSON: {"schema": _reference(ProblemDocument)}},
+            }
+    for answer in told.values():
+        answer.setdefault("headers", {})[REQUEST_ID] = {"schema": {"type": "string"}}
+    return told
+
+
+def body(model: type) -> dict[str, Any]:
+    """The JSON body a route takes, for ``openapi_extra``."""
+    content = {"application/json": {"schema": _reference(model)}}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+def _reference(model: type) -> dict[str, Any]:
+    return {"$ref": f"#/components/schemas/{model.__name__}"}
+
+
+def schema_of(kind: Any) -> dict[str, Any]:
+    """JSON Schema of a type hint: what ``protocol.models`` uses, nothing more.
+
+    Raises:
+        TypeError: a hint this function does not know.
+    """
+    if kind in _SIMPLE:
+        return dict(_SIMPLE[kind])
+    if is_typeddict(kind):
+        return _reference(kind)
+    origin, parts = get_origin(kind), get_args(kind)
+    if origin is Literal:
+        return {"type": "string", "enum": list(parts)}
+    if origin is list:
+        return {"type": "array", "items": schema_of(parts[0])}
+    if origin is dict:
+        return {"type": "object", "additionalProperties": schema_of(parts[1])}
+    if origin is Union or type(kind).__name__ == "UnionType":
+        return {"anyOf": [schema_of(part) for part in parts]}
+    raise TypeError(f"no schema for {kind!r}")
+
+
+def _object(shape: Any) -> dict[str, Any]:
+    hints = get_type_hints(shape)
+    described = {
+        "type": "object",
+        "title": shape.__name__,
+        "properties": {name: schema_of(hint) for name, hint in hints.items()},
+        "required": sorted(shape.__required_keys__),
+    }
+    if shape.__doc__ and not shape.__doc__.startswith("dict("):
+        described["description"] = shape.__doc__
+    return described
+
+
+def _shapes() -> dict[str, dict[str, Any]]:
+    """Every shape by name, with those they refer to."""
+    found: dict[str, dict[str, Any]] = {}
+    waiting: list[Any] = list(_SHAPES)
+    while waiting:
+        shape = waiting.pop()
+        if shape.__name__ in found:
+            continue
+        found[shape.__name__] = _object(shape)
+        for hint in get_type_hints(shape).values():
+            waiting += [part for part in (hint, *_parts(hint)) if is_typeddict(part)]
+    return dict(sorted(found.items()))
+
+
+def _parts(hint: Any) -> list[Any]:
+    parts = list(get_args(hint))
+    return parts + [deeper for part in parts for deeper in _parts(part)]
+
+
+def describe(app: FastAPI) -> dict[str, Any]:
+    """The OpenAPI document of an application made by ``api``."""
+    told: dict[str, Any] = get_openapi(
+        title=app.title, version=app.version, description=app.description, routes=app.routes
+    )
+    for methods in told["paths"].values():
+        for operation in methods.values():
+            # The framework's own shape of errors: none of ours can occur as such.
+            operation["responses"].pop("422", None)
+    told["components"] = {
+        "schemas": _shapes(),
+        "securitySchemes": {
+            "clientToken": {
+                "type": "http",
+                "scheme": "bearer",
+                "description": (
+                    "The content of the client-token file. On a client's own Unix socket the "
+                    "peer's uid may be the proof instead, or both may be asked for."
+                ),
+            }
+        },
+    }
+    told["security"] = [{"clientToken": []}]
+    return told

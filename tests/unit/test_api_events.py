@@ -1,0 +1,147 @@
+"""``api.events``: server-sent events on real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from broker.api.events import HEARTBEAT, LONGEST, STREAMS, EventStream, EventStreams, encode
+from broker.api.sockets import TcpAddress
+from broker.telemetry.events import Event
+from tests.simulators.clock import VirtualClock
+from tests.support.broker import OTHER_TOKEN, TOKEN, Assembly, Serving, serving
+from tests.support.wire import Wire
+
+AUTH = f"Authorization: Bearer {TOKEN}"
+
+
+@pytest.fixture
+async def served(tmp_path: Path) -> AsyncIterator[Serving]:
+    """A broker."""
+    async with serving(Assembly(tmp_path)) as made:
+        yield made
+
+
+async def follow(wire: Wire, *lines: str) -> None:
+    """Open a stream and read its head and opening comment."""
+    head = "\r\n".join(("GET /v1/events HTTP/1.1", "Host: localhost", *lines))
+    await wire.send(head.encode() + b"\r\n\r\n")
+    answer = (await wire.reader.readuntil(b"\r\n\r\n")).decode()
+    assert answer.startswith("HTTP/1.1 200")
+    assert "content-type: text/event-stream\r\n" in answer
+    assert "cache-control: no-store\r\n" in answer
+    assert await chunk(wire) == b"retry: 1000\n: open\n\n"
+
+
+async def chunk(wire: Wire) -> bytes:
+    async with asyncio.timeout(5):
+        size = int(await wire.reader.readline(), 16)
+        data = await wire.reader.readexactly(size)
+        await wire.reader.readexactly(2)
+        return data
+
+
+async def test_events_of_visible_credentials_only(served: Serving) -> None:
+    """A caller is told of its own credentials: names and versions, in the stream's format."""
+    wire = await served.data()
+    await follow(wire, AUTH)
+    events = served.broker.events
+    events.publish("published", credential="hidden", version="h-2")
+    events.publish("published", credential="search-api", version="v2", source_version="4")
+    expected = (
+        b"id: 2\nevent: published\n"
+        b'data: {"credential":"search-api","version":"v2","source_version":"4"}\n\n'
+    )
+    assert expected == await chunk(wire)
+
+
+async def test_nobody_follows_without_proof(served: Serving) -> None:
+    """Without proof there is no stream."""
+    wire = await served.data()
+    assert (await wire.get("/v1/events")).status == 401
+
+
+async def test_open_stream_does_not_delay_the_stop(served: Serving) -> None:
+    """When the bus closes, streams end as complete answers and the listener stops at once."""
+    listener = await served.start(served.broker.listener(TcpAddress("127.0.0.1", 0)))
+    wires = [await served.connect(listener) for _ in range(3)]
+    for wire in wires:
+        await follow(wire, AUTH)
+    clock = served.broker.clock
+    before = clock.now()
+    served.broker.events.close()
+    await listener.stop(before + 10)
+    assert clock.now() - before < 1
+    for wire in wires:
+        assert await chunk(wire) == b""
+        assert await wire.ended()
+
+
+async def test_no_stream_begins_while_stopping(served: Serving) -> None:
+    """A stream asked for during the stop is a 503 that says to come back."""
+    wire = await served.data()
+    served.broker.events.close()
+    reply = await wire.get("/v1/events", AUTH)
+    assert (reply.status, reply.json()["code"]) == (503, "broker_stopping")
+    assert reply.header("retry-after")
+
+
+async def test_streams_of_a_client_are_bounded(served: Serving) -> None:
+    """A client has a bounded number of streams, others have theirs; one that ends makes room."""
+    wires = [await served.data() for _ in range(STREAMS)]
+    for wire in wires:
+        await follow(wire, AUTH)
+    extra = await served.data()
+    reply = await extra.get("/v1/events", AUTH)
+    assert (reply.status, reply.json()["code"]) == (503, "broker_busy")
+    await follow(await served.data(), f"Authorization: Bearer {OTHER_TOKEN}")
+    await wires[0].close()
+    await asyncio.sleep(0.05)
+    await follow(extra, AUTH)
+
+
+async def test_a_follower_who_leaves_is_forgotten(served: Serving) -> None:
+    """The subscription ends with the connection."""
+    wire = await served.data()
+    await follow(wire, AUTH)
+    assert len(served.broker.events._subscriptions) == 1
+    await wire.close()
+    await asyncio.sleep(0.05)
+    assert len(served.broker.events._subscriptions) == 0
+
+
+@pytest.mark.looptime
+async def test_heartbeat_and_end(tmp_path: Path) -> None:
+    """A quiet stream has a comment every 15 s and ends after an hour, as a complete answer."""
+    clock = VirtualClock()
+    broker = Assembly(tmp_path, clock=clock)
+    caller = broker.service.authenticate(TOKEN, None, None, None)  # type: ignore[arg-type]
+    stream = EventStreams(broker.events, broker.service, clock).open(caller)
+    assert isinstance(stream, EventStream)
+    sent: list[tuple[float, bytes]] = []
+    never = asyncio.Event()
+
+    async def receive() -> dict[str, object]:
+        await never.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: dict[str, object]) -> None:
+        if message["type"] == "http.response.body":
+            assert isinstance(message["body"], bytes)
+            sent.append((clock.now(), message["body"]))
+
+    before = clock.now()
+    await stream({}, receive, send)
+    assert sent[0][1].startswith(b"retry:")
+    times = [at - before for at, body in sent if body == b": \n\n"]
+    assert [HEARTBEAT * n for n in range(1, int(LONGEST / HEARTBEAT) + 1)] == times
+    assert sent[-1] == (before + LONGEST, b"")
+
+
+def test_encode_escapes_line_ends() -> None:
+    """A version with a line end in it cannot forge an event."""
+    event = Event(3, "published", {"credential": "a", "version": "1\n\ndata: forged"})
+    assert encode(event).count(b"\n") == 4
