@@ -19,8 +19,9 @@ from math import inf
 from pathlib import Path
 from typing import Protocol
 
-from broker.app import diagnosis, translate
-from broker.app.diagnosis import Claims, Diagnosis
+from broker.app import diagnosis, diagnosis_login, translate
+from broker.app.diagnosis import Diagnosis
+from broker.app.diagnosis_login import Claims
 from broker.app.vault import vault_login
 from broker.clock import Clock
 from broker.credentials.model import CredentialSpec, KvSource, LeasedSource, Snapshot
@@ -140,12 +141,12 @@ class Check:
         claims: Claims | None = None
         if auth.method == "kubernetes":
             try:
-                claims = diagnosis.claims(read_token(Path(auth.token_file)))
+                claims = diagnosis_login.claims(read_token(Path(auth.token_file)))
             except TokenFileUnusable as unusable:
                 error = unusable
         unclear = isinstance(error, LoginFailed) and isinstance(error.__cause__, VaultDenied)
         exists = await self._auth_mount_exists() if unclear and claims else None
-        return diagnosis.of_login(
+        return diagnosis_login.of_login(
             error, auth, token=claims, wall=self._clock.wall(), mount_exists=exists
         )
 

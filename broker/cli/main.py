@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from broker.cli import check, config, say, version
 from broker.cli import run as run_command
@@ -51,8 +51,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments = parser().parse_args(argv)
     except SystemExit as end:  # --help, or wrong arguments: argparse has said so
         return ExitCode.OK if end.code in (0, None) else ExitCode.USAGE
+    return guarded(lambda: arguments.call(arguments))
+
+
+def guarded(work: Callable[[], int]) -> int:
+    """Do ``work``; whatever it raises becomes words on standard error and an exit code."""
     try:
-        code: int = arguments.call(arguments)
+        code = work()
         sys.stdout.flush()
     except BrokerError as error:
         say.error(error)

@@ -17,7 +17,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path as FilePath
-from typing import Any
+from typing import Any, Final
 
 from pydantic import ValidationError
 
@@ -31,6 +31,9 @@ from broker.settings.faults import EMPTY, from_validation
 from broker.settings.places import Path
 from broker.settings.rules import check
 from broker.settings.schema import File
+
+# What the rest is checked with when the section has a fault that cannot be cut out.
+_STAND_IN: Final = {"address": "https://vault.invalid", "auth": {"role": "none"}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +67,6 @@ def load(
     try:
         with FilePath(path).open("rb") as stream:
             content = stream.read(MAX_BYTES + 1)
-        text = content.decode("utf-8-sig")
     except OSError as error:
         fault = SettingsError(
             f"cannot be read: {os.strerror(error.errno or 0)}",
@@ -72,9 +74,10 @@ def load(
             remedy="Check the path given with --config and the mounted volume.",
         )
         raise SettingsErrors([fault]) from error
-    except UnicodeDecodeError as error:
+    text = content.decode("utf-8-sig", errors="replace")
+    if "\ufffd" in text:
         fault = SettingsError("is not UTF-8 text", file=file, remedy="Save it as UTF-8.")
-        raise SettingsErrors([fault]) from error
+        raise SettingsErrors([fault])
     environ = os.environ if environ is None else environ
     loaded = parse_settings(text, file=file, environ=environ, uid=uid)
     return Loaded(loaded.settings, loaded.advice, sha256(content).hexdigest())
@@ -89,61 +92,62 @@ def parse_settings(
         raise SettingsErrors(faults)  # not YAML: nothing more can be said
     more, advice = overlay(document, environ)
     faults += more
-    secrets = list(literals.find(document.data))
-    for path, message in secrets:
+    told: set[Path] = set()
+    for path, message in literals.find(document.data):
         faults.append(_error(document, path, message, literals.REMEDY))
-    broken, shape = _validate(document, {path for path, _ in secrets})
-    faults += shape
-    if broken.file is not None:
-        settings = to_domain(broken.file)
-        known = _keys(document.data.get("credentials"))
-        for finding in check(settings, uid=uid, known=known):
-            if any(_within(finding.path, path) for path in broken.aside):
-                continue
-            if finding.fatal:
-                faults.append(_error(document, finding.path, finding.message, finding.remedy))
-            else:
-                place = document.place(finding.path)
-                advice.append(
-                    Advice(
-                        finding.message,
-                        place.file,
-                        place.line,
-                        literals.dotted(finding.path),
-                        finding.remedy,
-                    )
-                )
-        if not faults:
-            return Loaded(settings, tuple(advice))
+        told.add(path)
+    shaped, shape_faults = _validate(document, told)
+    faults += shape_faults
+    settings = to_domain(shaped)
+    known = _keys(document.data.get("credentials"))
+    for finding in check(settings, uid=uid, known=known):
+        if any(_within(finding.path, path) for path in told):
+            continue
+        if finding.fatal:
+            faults.append(_error(document, finding.path, finding.message, finding.remedy))
+        else:
+            place, key = document.place(finding.path), literals.dotted(finding.path)
+            advice.append(Advice(finding.message, place.file, place.line, key, finding.remedy))
+    if not faults:
+        return Loaded(settings, tuple(advice))
     raise SettingsErrors(sorted(faults, key=lambda fault: (fault.file != file, fault.line or 0)))
 
 
-@dataclass(frozen=True, slots=True)
-class _Validated:
-    file: File | None
-    aside: frozenset[Path]
-    """Paths of what has faults and was left out of ``file``."""
+def _validate(document: Document, told: set[Path]) -> tuple[File, list[SettingsError]]:
+    """Fit the data to the schema; set aside what does not fit and try the rest again.
 
+    Args:
+        document: what was written.
+        told: paths of what faults were already told about; grows by what is set aside.
 
-def _validate(document: Document, secrets: set[Path]) -> tuple[_Validated, list[SettingsError]]:
-    """Fit the data to the schema; set aside what does not fit and try the rest again."""
+    Returns:
+        The file without what was set aside, and the faults of that.
+    """
     data = deepcopy(document.data)
-    aside = set(_empty(data))
-    faults = [_error(document, path, "is empty", EMPTY) for path in sorted(aside)]
-    for path in aside:
-        _cut(data, path)
+    faults: list[SettingsError] = []
+    for path in list(_empty(data)):
+        faults.append(_error(document, path, "is empty", EMPTY))
+        told.add(_set_aside(data, path))
     while True:
         try:
-            return _Validated(File.model_validate(data), frozenset(aside)), faults
+            return File.model_validate(data), faults
         except ValidationError as error:
             found = from_validation(error, document)
-        for path, fault in found:
-            # What was set aside is now missing: no fault of its own. A secret was reported.
-            if not any(_within(path, done) for done in aside | secrets):
-                faults.append(fault)
-        if not (fresh := {_cut(data, path) for path, _ in found} - {None}):
-            return _Validated(None, frozenset(aside)), faults
-        aside |= {path for path in fresh if path}
+        # What was set aside is missing now: no fault of its own.
+        faults += [one for path, one in found if not any(_within(path, done) for done in told)]
+        for path, _ in found:
+            told.add(_set_aside(data, path))
+
+
+def _set_aside(data: dict[str, Any], path: Path) -> Path:
+    """Take what has a fault out of ``data``; the path of what was taken out."""
+    if path == ("vault",):
+        data["vault"] = dict(_STAND_IN)
+        return path
+    if path == ("vault", "address"):
+        data["vault"] |= {"address": _STAND_IN["address"]}
+        return path
+    return _cut(data, path)
 
 
 def _empty(data: Any, path: Path = ()) -> Iterator[Path]:
@@ -160,21 +164,19 @@ def _empty(data: Any, path: Path = ()) -> Iterator[Path]:
             yield from _empty(value, (*path, str(number)))
 
 
-def _cut(data: dict[str, Any], path: Path) -> Path | None:
+def _cut(data: dict[str, Any], path: Path) -> Path:
     """Remove the value at ``path``, or when it is missing the thing it is missing from.
 
     Returns:
-        The path of what was removed; None when nothing was left to remove.
+        The path of what was removed; that of the whole when it was removed before.
     """
     for end in range(len(path), 0, -1):
         parent = _at(data, path[: end - 1])
         if isinstance(parent, dict) and path[end - 1] in parent:
             del parent[path[end - 1]]
             return path[:end]
-        if isinstance(parent, list):
-            # One item less would move the indices of those after it: the whole list goes.
-            return _cut(data, path[: end - 1])
-    return None
+        # Of a list, one item less would move the indices of those after it: all of it goes.
+    return path
 
 
 def _at(data: Any, path: Path) -> Any:

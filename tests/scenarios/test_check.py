@@ -205,6 +205,15 @@ async def test_a_review_that_fails(story: Story) -> None:
     assert story.broken() == [("login", Layer.TOKEN_REVIEW)]
 
 
+async def test_a_mount_that_nobody_can_tell_of(story: Story) -> None:
+    """When the second question fails, the first answer is explained by what is known."""
+    story.vault.fail(VaultDenied(), operation="login_kubernetes", times=1)
+    story.vault.fail(VaultUnreachable(), operation="login_kubernetes")
+
+    assert await story.check() is Outcome.LOGIN
+    assert story.broken() == [("login", Layer.TOKEN_REVIEW)]
+
+
 async def test_an_outage_ends_the_check_at_once(story: Story) -> None:
     """Without Vault nothing is logged in or read."""
     story.vault.outage()

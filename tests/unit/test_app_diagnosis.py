@@ -8,8 +8,9 @@ from dataclasses import replace
 
 import pytest
 
-from broker.app import diagnosis
-from broker.app.diagnosis import Claims, Layer
+from broker.app import diagnosis, diagnosis_login
+from broker.app.diagnosis import Layer
+from broker.app.diagnosis_login import Claims
 from broker.errors import (
     BrokerError,
     CredentialMalformed,
@@ -141,7 +142,7 @@ LOGINS = {
 @pytest.mark.parametrize(("error", "token", "layer", "words"), LOGINS.values(), ids=LOGINS.keys())
 def test_login(error: BrokerError, token: Claims | None, layer: Layer, words: str) -> None:
     """Each refusal of a login is explained by Vault's reason, then by the token's claims."""
-    found = diagnosis.of_login(error, AUTH, token=token, wall=WALL)
+    found = diagnosis_login.of_login(error, AUTH, token=token, wall=WALL)
 
     assert found.layer == layer
     assert words in found.sentence
@@ -150,7 +151,7 @@ def test_login(error: BrokerError, token: Claims | None, layer: Layer, words: st
 
 def test_login_where_no_method_is_mounted() -> None:
     """A 403 without a kubernetes auth method at the mount is about the mount."""
-    found = diagnosis.of_login(
+    found = diagnosis_login.of_login(
         refused(VaultDenied()), AUTH, token=GOOD, wall=WALL, mount_exists=False
     )
 
@@ -162,7 +163,7 @@ def test_login_with_a_dead_given_token() -> None:
     """With a token by file there is no TokenReview to suspect."""
     auth = AuthSettings(method="token_file", token_file="/token")
 
-    found = diagnosis.of_login(refused(VaultDenied()), auth, token=None, wall=WALL)
+    found = diagnosis_login.of_login(refused(VaultDenied()), auth, token=None, wall=WALL)
 
     assert found.layer == Layer.VAULT_TOKEN
 
@@ -295,7 +296,7 @@ def jwt(payload: object) -> SecretValue:
 )
 def test_claims(token: SecretValue, expected: Claims | None) -> None:
     """Claims are read leniently, and made harmless for a terminal."""
-    assert diagnosis.claims(token) == expected
+    assert diagnosis_login.claims(token) == expected
 
 
 @pytest.mark.parametrize(

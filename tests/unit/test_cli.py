@@ -14,7 +14,7 @@ import pytest
 from broker import __version__
 from broker.cli import say
 from broker.cli.exit_codes import MEANINGS, ExitCode, exit_code
-from broker.cli.main import main
+from broker.cli.main import guarded, main
 from broker.errors import (
     BrokerError,
     CredentialMalformed,
@@ -54,7 +54,7 @@ def test_version_as_json(capsys: Output) -> None:
 def test_version_imports_little() -> None:
     """``broker version`` loads no server, no schema and no Vault client."""
     program = (
-        "import sys; from broker.cli.main import main; main(['version']);"
+        "import sys; from broker.cli.main import guarded, main; main(['version']);"
         "heavy = {'pydantic', 'yaml', 'fastapi', 'uvicorn', 'hvac', 'asyncio', 'httpx2', 'ssl'};"
         "print(sorted(heavy & set(sys.modules)))"
     )
@@ -177,6 +177,29 @@ def test_a_fault_of_ours_shows_where_but_not_what(capsys: Output) -> None:
     assert "ValueError" in said
     assert "test_cli.py" in said
     assert "canary" not in said
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (VaultSealed(), ExitCode.VAULT, "broker: Vault is sealed."),
+        (KeyError("canary"), ExitCode.FAULT, "a fault of the broker itself: KeyError"),
+        (KeyboardInterrupt(), 130, ""),
+    ],
+)
+def test_whatever_a_command_raises_is_an_exit_code(
+    error: BaseException, code: int, said: str, capsys: Output
+) -> None:
+    """Errors of the tree, faults of ours and Ctrl-C end a command in order."""
+
+    def work() -> int:
+        raise error
+
+    assert guarded(work) == code
+    shown = capsys.readouterr()
+    assert said in shown.err
+    assert "canary" not in shown.err
+    assert shown.out == ""
 
 
 def test_an_error_of_the_tree_has_its_remedy(capsys: Output) -> None:

@@ -161,6 +161,17 @@ def test_an_empty_file_says_what_is_missing() -> None:
     ]
 
 
+@pytest.mark.parametrize("vault", ["", "vault: x\n", "vault:\n", "vault: {address: 5}\n"])
+def test_a_faulty_vault_does_not_hide_the_rest(vault: str) -> None:
+    """Without a usable vault section the others are still checked to the end."""
+    found = faults(vault + "stop: {delay: 1h}\nclients: {c: {credentials: [x]}}\n")
+
+    assert [fault.key for fault in found if not fault.key.startswith("vault")] == [
+        "stop.delay",
+        "clients.c.credentials.0",
+    ]
+
+
 def test_a_missing_address_is_told_once() -> None:
     """A needed key of a section stands at the section's line."""
     found = faults("# comment\nvault:\n  auth: {role: r}\n")
