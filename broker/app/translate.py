@@ -1,4 +1,4 @@
-"""From settings to the plain values that everything below receives [pure].
+"""From settings to the plain values that everything below receives.
 
 Duty: one function a kind. Not its duty: checking; ``settings`` did that.
 """
