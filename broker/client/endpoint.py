@@ -16,7 +16,7 @@ import ipaddress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from broker.errors import BrokerUnreachable, CallerUnauthenticated, SettingsError
 from broker.protocol import names
@@ -54,7 +54,7 @@ def parse_endpoint(url: str, token_file: str = "") -> Endpoint:
         beside = str(Path(socket).with_name(names.TOKEN_FILE))
         # The Host header must name this listener; "localhost" does on every one.
         return Endpoint("http://localhost", socket, token_file or beside, bool(token_file))
-    if parts.scheme == "http" and parts.path in {"", "/"} and _is_loopback(parts.hostname or ""):
+    if _is_loopback_origin(parts):
         return Endpoint(f"http://{parts.netloc}", "", token_file, bool(token_file))
     raise SettingsError(
         "The broker's address is missing or of no use."
@@ -66,11 +66,15 @@ def parse_endpoint(url: str, token_file: str = "") -> Endpoint:
     )
 
 
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
+def _is_loopback_origin(parts: SplitResult) -> bool:
+    if (parts.scheme, parts.query, parts.fragment, parts.username) != ("http", "", "", None):
+        return False
     try:
-        return ipaddress.ip_address(host).is_loopback
+        _ = parts.port  # a ValueError if it is none
+        host = parts.hostname or ""
+        return parts.path in {"", "/"} and (
+            host == "localhost" or ipaddress.ip_address(host).is_loopback
+        )
     except ValueError:
         return False
 

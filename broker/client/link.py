@@ -8,7 +8,8 @@ Rules:
   followed, no proxy or ``.netrc`` of the environment is believed, nothing is logged;
 * a connection serves one request: they are seldom (a value lasts for its ``use_until``), and
   so nothing hangs on an event loop, a restart of the broker or a fork;
-* the whole exchange has a deadline, not each read.
+* the whole exchange has a deadline, not each read; without an event loop it is looked at
+  between the pieces of the body only.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from contextlib import AsyncExitStack, ExitStack
+from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar
 
 import httpx2
@@ -84,6 +86,8 @@ async def _send(endpoint: Endpoint, call: Call, transport: Transport | None) -> 
         async with asyncio.timeout(call.within), AsyncExitStack() as stack:
             carrier: Transport | httpx2.AsyncHTTPTransport | None = transport
             if carrier is None:
+                if _is_missing(endpoint):
+                    return Lost(f"there is no socket {endpoint.socket}")
                 own = httpx2.AsyncHTTPTransport(uds=endpoint.socket or None, **_OPTIONS)
                 carrier = await stack.enter_async_context(own)
             response = await carrier.handle_async_request(_request(endpoint, call))
@@ -103,6 +107,8 @@ def _send_sync(core: Core, call: Call, transport: Transport | None) -> Reply | L
         with ExitStack() as stack:
             carrier: Transport | httpx2.HTTPTransport | None = transport
             if carrier is None:
+                if _is_missing(endpoint):
+                    return Lost(f"there is no socket {endpoint.socket}")
                 own = httpx2.HTTPTransport(uds=endpoint.socket or None, **_OPTIONS)
                 carrier = stack.enter_context(own)
             response = carrier.handle_request(_request(endpoint, call))
@@ -116,6 +122,12 @@ def _send_sync(core: Core, call: Call, transport: Transport | None) -> Reply | L
     except (httpx2.TransportError, httpx2.DecodingError) as error:
         return Lost(_why(error))
     return _reply(response, bytes(body))
+
+
+def _is_missing(endpoint: Endpoint) -> bool:
+    # The usual state before the broker starts; trying to connect would leave a socket of
+    # httpcore's sync backend to the garbage collector, which warns.
+    return bool(endpoint.socket) and not Path(endpoint.socket).is_socket()
 
 
 def _request(endpoint: Endpoint, call: Call) -> httpx2.Request:

@@ -1,0 +1,146 @@
+"""Keys that were handed out do not reach a log of the client's process."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import logging
+from collections.abc import Iterator
+from types import MappingProxyType
+from typing import Any
+
+import pytest
+from uvicorn.logging import AccessFormatter
+
+from broker.client import redaction
+from broker.client.credential import Credential
+from broker.client.redaction import KEPT_VERSIONS, Memory
+from broker.secret import SecretValue
+
+KEY = "canary-key-for-redaction"
+
+
+def credential(value: str, version: str = "v1", name: str = "logged-api") -> Credential:
+    data = MappingProxyType({"api_key": SecretValue(value)})
+    return Credential(name, version, data, None, "fresh", 0.0, None, 30.0, 30.0)
+
+
+class Json(logging.Formatter):
+    """Writes every attribute of a record, as JSON formatters do."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = super().format(record)
+        return json.dumps({**vars(record), "text": text}, default=repr)
+
+
+@pytest.fixture
+def stream() -> Iterator[io.StringIO]:
+    """What a handler on the SDK's logger writes, added before the masking was installed."""
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(Json())
+    logger, factory = logging.getLogger("mcp"), logging.getLogRecordFactory()
+    logger.addHandler(handler)
+    redaction.learn(credential(KEY))
+    redaction.install()
+    redaction.install()
+    yield stream
+    logger.removeHandler(handler)
+    logging.setLogRecordFactory(factory)
+
+
+log = logging.getLogger("mcp.some.module")
+
+
+class Holder:
+    """An object whose repr tells."""
+
+    def __repr__(self) -> str:
+        return f"Holder({KEY})"
+
+
+@pytest.mark.parametrize(
+    ("message", "args"),
+    [
+        (f"key={KEY}", ()),
+        ("key=%s", (KEY,)),
+        ("%s and %r", (1, Holder())),
+        ("%(key)s", ({"key": KEY},)),
+        ("header %s", (base64.b64encode(f"user:{KEY}".encode()).decode(),)),
+        (f"split {KEY[:10]}%s", (KEY[10:],)),
+        (Holder(), ()),
+        (f"%d {KEY}", ("no number",)),
+    ],
+    ids=["text", "argument", "object", "mapping", "basic", "split", "object as message", "misfit"],
+)
+def test_no_message_shows_the_key(
+    stream: io.StringIO, capsys: pytest.CaptureFixture[str], message: Any, args: tuple[Any, ...]
+) -> None:
+    """In the text, in an argument, in both together, in what logging says of a misfit."""
+    (handler,) = logging.getLogger("mcp").handlers
+    # Given to the handler itself, since pytest's raises for a misfit instead of printing it.
+    handler.handle(log.makeRecord("mcp.some.module", 30, "f", 1, message, args, None))
+    written = stream.getvalue() + capsys.readouterr().err
+    assert KEY not in written
+    assert base64.b64encode(KEY.encode()).decode()[4:20] not in written
+    assert "***" in written
+
+
+def test_no_traceback_shows_the_key(stream: io.StringIO) -> None:
+    """Nor does the exception behind it."""
+
+    def search() -> None:
+        try:
+            int(f"bad key {KEY}")
+        except ValueError as error:
+            raise RuntimeError("search failed") from error
+
+    try:
+        search()
+    except RuntimeError:
+        log.exception("it broke", stack_info=True)
+    written = stream.getvalue()
+    assert KEY not in written
+    assert "bad key ***" in written
+    assert "RuntimeError: search failed" in written
+
+
+def test_no_extra_shows_the_key(stream: io.StringIO) -> None:
+    """Fields that structured logging adds are masked by the handler's filter."""
+    log.warning("called", extra={"url": f"https://h/?k={KEY}", "holder": Holder(), "status": 401})
+    record = json.loads(stream.getvalue())
+    assert KEY not in stream.getvalue()
+    assert (record["url"], record["status"]) == ("https://h/?k=***", 401)
+
+
+def test_a_record_without_a_secret_is_left_alone(stream: io.StringIO) -> None:
+    """Arguments and exceptions stay objects for those who format them themselves."""
+    held, error = object(), ValueError("plain")
+    trouble = (ValueError, error, None)
+    record = log.makeRecord("x", 20, "f", 1, "%s and %s", (held, 1), trouble)
+    assert isinstance(record.args, tuple)
+    assert record.args[0] is held
+    assert record.exc_info == trouble
+    assert stream.getvalue() == ""
+
+
+def test_arguments_keep_their_number_for_formatters_that_read_them(stream: io.StringIO) -> None:
+    """Uvicorn's access formatter takes the five arguments apart."""
+    args = ("127.0.0.1:1", "GET", f"/search?key={KEY}", "1.1", 200)
+    record = logging.getLogger("uvicorn.access").makeRecord(
+        "uvicorn.access", 20, "f", 1, '%s - "%s %s HTTP/%s" %d', args, None
+    )
+    line = AccessFormatter('%(client_addr)s "%(request_line)s"', use_colors=False).format(record)
+    assert line == '127.0.0.1:1 "GET /search?key=*** HTTP/1.1"'
+    assert stream.getvalue() == ""
+
+
+def test_values_stay_masked_for_as_long_as_somebody_may_use_them() -> None:
+    """The newest versions are known, older ones are forgotten, equal ones count once each."""
+    memory = Memory()
+    keys = [f"canary-version-{number:02}" for number in range(KEPT_VERSIONS + 1)]
+    for number, key in enumerate(keys):
+        memory.learn(credential(key, f"v{number}"))
+        memory.learn(credential(key, f"v{number}"))
+    assert memory.mask(" ".join(keys)) == " ".join([keys[0]] + ["***"] * KEPT_VERSIONS)
