@@ -26,11 +26,14 @@ ORDERS_PATH: Final = "database/creds/orders"
 class Lives:
     """How long things live, in seconds: hours and days of a real place, in a minute."""
 
-    vault_token: int = 18
-    vault_token_max: int = 30
-    orders_user: int = 10
-    orders_user_max: int = 16
-    service_account_token: int = 20
+    vault_token: int = 20
+    vault_token_max: int = 34
+    orders_user: int = 12
+    orders_user_max: int = 20
+    service_account_token: int = 45
+    """OpenBao reviews the token of the login again at each renewal (tried: 403 once it had
+    expired), so it outlives a Vault token's maximum, as the kubelet's ten minutes and more do."""
+    service_account_rotation: int = 10
     hold: int = 2
     margin: int = 1
 

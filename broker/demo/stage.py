@@ -69,6 +69,8 @@ class Stage:
         self.broker: Child
         self.key: ApiKey
         """The search key that is in Vault now."""
+        self.key_of_version: dict[str, str] = {}
+        """KV version number (as text) to key id."""
         self.key_texts: list[SecretValue] = []
         """Texts of all search keys, for the hunt in logs."""
         self.environment_lease = self.environment_user = ""
@@ -167,12 +169,13 @@ class Stage:
         self.change_key()
         self.project_token()
 
-    def change_key(self) -> int:
+    def change_key(self) -> str:
         """A new search key: minted and written to Vault. Returns its KV version."""
         self.key, text = self.search.keys.mint("shop")
         self.key_texts.append(text)
-        version = self.openbao.admin.kv_write("secret", "search-api", {"api_key": text.reveal()})
-        assert version is not None, "KV v2 numbers its versions"
+        value = {"api_key": text.reveal()}
+        version = str(self.openbao.admin.kv_write("secret", "search-api", value))
+        self.key_of_version[version] = self.key.id
         return version
 
     def project_token(self) -> None:

@@ -99,6 +99,9 @@ class Story:
 
     async def _stranger(self) -> None:
         """A process without the client token asks for the key."""
+        self._timeline.tell(
+            "stranger", "another process of the pod tries, without the client token"
+        )
         argv = [sys.executable, "-m", "broker.demo.stranger"]
         argv += [f"http://127.0.0.1:{self._stage.tcp_port}", "search-api"]
         process = await asyncio.create_subprocess_exec(*argv, stdout=asyncio.subprocess.PIPE)
@@ -143,7 +146,7 @@ class Story:
         await asyncio.to_thread(self._stage.openbao.kill)
         await self._clock.sleep(OUTAGE)
         served = self._watch.served_since(self._clock.wall() - OUTAGE)
-        self._timeline.tell("broker", f"answered {served} times meanwhile, from what it holds")
+        self._timeline.tell("broker's server", f"answered {served} tool calls meanwhile")
         await asyncio.to_thread(self._stage.openbao.restart)
         await self._until("vault_restarted", within=10.0)
 
@@ -161,7 +164,7 @@ class Story:
     async def _kubelet(self) -> None:
         """Project a fresh service-account token well before the old one ends."""
         while True:
-            await self._clock.sleep(self._stage.lives.service_account_token / 2)
+            await self._clock.sleep(self._stage.lives.service_account_rotation)
             self._stage.project_token()
 
     async def _pulse(self) -> None:

@@ -27,8 +27,8 @@ from broker.secret import MASK
 
 LOOK: Final = 0.35
 """Seconds between two looks."""
-SECOND: Final = 1.0
-"""OpenBao grants whole seconds; ends are compared with this tolerance."""
+GAIN: Final = 0.5
+"""Seconds by which an end must have moved to be called renewed."""
 
 Tell = Callable[..., None]
 
@@ -79,6 +79,7 @@ class Watch:
         """The facts, once all has ended; call it before the stage is torn down."""
         stage, facts = self._stage, self.facts
         facts.search_calls = stage.search.calls
+        facts.key_of_version = dict(stage.key_of_version)
         facts.key_ends = {
             key.id: key.expires_at for key in stage.search.keys.known() if key.expires_at
         }
@@ -106,7 +107,7 @@ class Watch:
                 last = list(self._tokens.values())[-1]
                 age = unix_time(token["issue_time"]) - unix_time(last["issue_time"])
                 limit = self._stage.lives.vault_token_max
-                if unix_time(last["expire_time"]) >= unix_time(last["issue_time"]) + limit - SECOND:
+                if age + self._stage.lives.vault_token > limit:
                     self.facts.events["token_replaced"] += 1
                     why = f"the old one is {age:.0f} s old and ends for good at {limit} s"
                 else:
@@ -124,8 +125,8 @@ class Watch:
             if life is None:
                 lives[digest] = LeaseLife(unix_time(lease["issue_time"]), end)
                 if lease_id != self._stage.environment_lease:
-                    self._see_new_lease(lease_id)
-            elif end > life.expires_at + SECOND / 2:
+                    self._see_new_lease(lease_id, unix_time(lease["issue_time"]))
+            elif end > life.expires_at + GAIN:
                 gained = end - life.expires_at
                 life.expires_at, life.renewals = end, life.renewals + 1
                 if lease_id != self._stage.environment_lease:
@@ -142,11 +143,11 @@ class Watch:
                         "vault", "the lease behind the environment's DSN ended; user dropped"
                     )
 
-    def _see_new_lease(self, lease_id: str) -> None:
+    def _see_new_lease(self, lease_id: str, issued_at: float) -> None:
         if self._lease_ids:
             last = self.facts.leases[lease_digest(self._lease_ids[-1])]
             limit = self._stage.lives.orders_user_max
-            if last.expires_at >= last.issued_at + limit - SECOND:
+            if issued_at - last.issued_at + self._stage.lives.orders_user > limit:
                 self.facts.events["lease_replaced"] += 1
                 why = f"the old one ends for good at {limit} s"
             else:
@@ -213,8 +214,9 @@ class Watch:
             await self._clock.sleep(0.1)
 
     def served_since(self, wall: float) -> int:
-        """Hand-outs since Unix time ``wall``, as far as the audit log was read."""
-        return sum(handout.at >= wall for handout in self.facts.handouts)
+        """Tool calls that the broker's server answered well since Unix time ``wall``."""
+        calls = self.facts.tool_calls
+        return sum(call.ok and call.edition == BROKER and call.at >= wall for call in calls)
 
     def leak(self, text: str) -> None:
         """Both servers were made to log ``text``, a live key: who did?"""
@@ -229,7 +231,7 @@ class Watch:
             elif any(text in line for line in logged):
                 self._tell(who, "its log holds the key now, for all who can read logs", strong=True)
             else:
-                self._tell(who, f"its log says: {logged[-1].strip()}", strong=True)
+                self._tell(who, f"its log says: {logged[0].strip()}", strong=True)
                 if edition == BROKER:
                     self.facts.events["leak_masked"] += 1
 

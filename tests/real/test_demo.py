@@ -1,0 +1,86 @@
+"""``make demo`` tells the whole story, and its report says so."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytestmark = [pytest.mark.real, pytest.mark.timeout(180)]
+
+REPORT_KEYS = {"calls", "failed_calls", "dead_keys", "expired_handouts"}
+EVENTS = {
+    "lease_renewed",
+    "lease_replaced",
+    "token_replaced",
+    "out_of_band_change",
+    "vault_restarted",
+    "caller_refused",
+    "leak_masked",
+}
+
+
+@pytest.fixture
+def temporary(tmp_path: Path) -> Iterator[dict[str, str]]:
+    """An environment in which the demo's temporary directories can be counted."""
+    # PostgreSQL's account must be able to enter, and Unix sockets have short paths.
+    directory = Path("/tmp") / f"demo-{os.getpid()}"
+    directory.mkdir(mode=0o755)
+    yield os.environ | {"TMPDIR": str(directory), "COLUMNS": "200"}
+    assert list(directory.iterdir()) == [], "the demo left directories behind"
+    directory.rmdir()
+
+
+def test_the_story_is_told(tmp_path: Path, temporary: dict[str, str]) -> None:
+    """Exit code 0; the broker's server without a fault, the other one suffering; all events."""
+    file = tmp_path / "report.json"
+    told = subprocess.run(
+        [sys.executable, "-m", "broker.demo", "--report", str(file)],
+        capture_output=True,
+        text=True,
+        env=temporary,
+        timeout=150,
+        check=False,
+    )
+    assert told.returncode == 0, told.stdout[-6000:] + told.stderr[-3000:]
+    report = json.loads(file.read_text())
+
+    assert set(report) == {"broker", "environment", "events"}
+    broker, environment = report["broker"], report["environment"]
+    assert set(broker) == set(environment) == REPORT_KEYS
+    assert broker["calls"] > 50
+    assert broker | {"calls": 0} == dict.fromkeys(REPORT_KEYS, 0)
+
+    assert environment["calls"] > 50
+    assert environment["failed_calls"] > environment["calls"] / 4
+    assert environment["dead_keys"] > 0
+    assert environment["expired_handouts"] > 0
+
+    assert set(report["events"]) == EVENTS
+    assert all(count >= 1 for count in report["events"].values()), report["events"]
+    assert "sk-demo-" not in told.stdout + told.stderr
+
+
+def test_an_interrupted_demo_leaves_nothing_behind(temporary: dict[str, str]) -> None:
+    """SIGTERM in the middle: every part ends and every directory is removed."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "broker.demo"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=temporary,
+    ) as demo:
+        assert demo.stdout is not None
+        output = ""
+        for line in demo.stdout:
+            output += line
+            if "the MCP server runs twice" in line:
+                demo.send_signal(signal.SIGTERM)
+        assert demo.wait(30) == 130, output
+    assert "Traceback" not in output
