@@ -11,7 +11,6 @@ from typing import Final
 
 from broker.demo.openbao import OpenBao
 from broker.demo.postgres import Postgres
-from broker.secret import SecretValue
 
 LEASED_PATH: Final = "database/creds/orders"
 KV_MOUNT: Final = "secret"
@@ -76,7 +75,7 @@ def _configured(openbao: OpenBao, postgres: Postgres, directory: Path) -> Backen
         max_ttl="24h",
     )
     admin.enable_kv(KV_MOUNT)
-    admin.kv_write(KV_MOUNT, KV_PATH, {"api_key": SecretValue("bench-key-of-usual-length-0000000")})
+    admin.kv_write(KV_MOUNT, KV_PATH, {"api_key": "bench-key-of-usual-length-0000000"})
     admin.policy("bench", _POLICY)
     token = admin.create_token(["bench"], ttl="24h")
     file = directory / "token"
