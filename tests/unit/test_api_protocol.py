@@ -16,10 +16,10 @@ from typing import Any
 
 import pytest
 
+from broker.api.connection import LINGER, PIECE
 from broker.api.door import PEER, Door, FastPath, Limits, Peer, hosts
 from broker.api.listeners import Listener
 from broker.api.problems import Problems, RequestIds
-from broker.api.protocol import LINGER, PIECE
 from broker.api.sockets import TcpAddress, UnixAddress
 from broker.clock import SystemClock
 from tests.support.wire import Reply, Wire
@@ -548,6 +548,21 @@ async def test_endless_chunked_body_is_413(rig: Rig, size: int) -> None:
     assert rig.app.gone == 1
 
 
+async def test_there_is_one_answer_to_a_request(rig: Rig) -> None:
+    """A body that turns out too large after its request was answered ends the connection."""
+    wire = await rig.connect()
+    await wire.send(CHUNKED.replace(b"/echo", b"/blind") + b"\r\n")
+    assert (await wire.reply()).status == 200
+    wire.writer.write(b"ff\r\n%b\r\n" % (b"x" * 255) * 100)
+    assert await wire.ended()
+    rig.app.scopes.clear()
+    slow = await rig.connect()
+    await slow.send(CHUNKED.replace(b"/echo", b"/blind") + b"\r\n5\r\n")
+    assert (await slow.reply()).status == 200
+    await rig.after(rig.door.limits.receive_seconds)
+    assert await slow.ended()
+
+
 async def test_endless_chunk_extension_is_413(rig: Rig) -> None:
     """Framing that carries no body is bounded too."""
     wire = await rig.connect()
@@ -569,6 +584,8 @@ async def test_fault_in_a_callback_is_500(rig: Rig, caplog: pytest.LogCaptureFix
     assert_problem(reply, 500, "internal")
     assert b"inner" not in reply.body
     assert "fault while reading" in caplog.text
+    assert "inner secret" in caplog.text
+    assert str(reply.header("broker-request-id")) in caplog.text
 
 
 # --- slow peers and caps ----------------------------------------------------------------
