@@ -38,6 +38,8 @@ class HostileServer:
     def __init__(self, scheme: str, port: int) -> None:
         self.seen: list[Seen] = []
         self.connections = 0
+        """Made so far; ``open`` of them are there now."""
+        self.open = 0
         self.sent = 0
         """Bytes of bodies handed to the socket by ``pour``."""
         self.script: Script = answer({})
@@ -84,12 +86,14 @@ async def hostile_server(tls: ssl.SSLContext | None = None) -> AsyncIterator[Hos
         task = asyncio.current_task()
         assert task is not None
         tasks.add(task)
+        hostile.open += 1
         try:
             await hostile.serve(reader, writer)
         except asyncio.CancelledError:
             pass  # the exit below
         finally:
             tasks.discard(task)
+            hostile.open -= 1
             writer.close()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls)

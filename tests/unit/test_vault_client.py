@@ -349,6 +349,7 @@ class TestDeadline:
             assert time.monotonic() - begun < 0.5
             server.script = answer(VALUE)  # three slots: one for reads, which must be free again
             await read(client)
+            assert time.monotonic() - begun < 1
 
     async def test_six_hung_reads_do_not_stop_a_login(self) -> None:
         """Reads that hang hold their threads, and none of those kept for logins."""

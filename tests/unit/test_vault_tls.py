@@ -95,11 +95,28 @@ class TestTrust:
         error = await refused(tls, TlsOptions(ca_file=str(authority.ca_file)))
         assert isinstance(error, VaultTlsFailed)
 
-    async def test_the_systems_authorities(self, authority: Authority) -> None:
-        """Without a configured CA the system's count, and ours is none of them."""
-        error = await refused(server_tls(authority.issue("vault")), TlsOptions())
+    async def test_the_systems_authorities(
+        self, authority: Authority, stranger: Authority, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Without a configured CA the system's count; with one they do not."""
+        tls = server_tls(authority.issue("vault"))
+        assert isinstance(await refused(tls, TlsOptions()), VaultTlsFailed)
+        # OpenSSL's own variable says which the system's are.
+        monkeypatch.setenv("SSL_CERT_FILE", str(authority.ca_file))
+        async with served(tls, TlsOptions()) as (_, client):
+            await client.lookup_self(TOKEN)
+        error = await refused(tls, TlsOptions(ca_file=str(stranger.ca_file)))
         assert isinstance(error, VaultTlsFailed)
-        assert "certificate" in str(error)
+
+    async def test_an_image_without_roots(
+        self, authority: Authority, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        """Where the system has no roots at all, those of certifi count."""
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "none"))
+        monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path / "none"))
+        assert len(context(TlsOptions()).get_ca_certs()) > 50
+        tls = server_tls(authority.issue("vault"))
+        assert isinstance(await refused(tls, TlsOptions()), VaultTlsFailed)
 
     async def test_another_host(self, authority: Authority) -> None:
         """A certificate for another name is refused, and the error says so."""
@@ -216,9 +233,12 @@ class TestReload:
             shutil.copy(authority.ca_file, ca_file)
             assert client.reload_tls()
             await client.lookup_self(TOKEN)
+            assert server.open == 1
             shutil.copy(stranger.ca_file, ca_file)
             assert client.reload_tls()
-            with pytest.raises(VaultTlsFailed):  # the kept connection is not used either
+            await asyncio.sleep(0.05)
+            assert server.open == 0  # the kept connection is closed
+            with pytest.raises(VaultTlsFailed):
                 await client.lookup_self(TOKEN)
         assert len(server.seen) == 1
 
