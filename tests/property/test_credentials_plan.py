@@ -40,9 +40,8 @@ jitters = st.floats(0, 1, exclude_max=True)
 def situations(draw: st.DrawFn) -> Situation:
     """Any situation a keeper can be in."""
     now = draw(moments)
-    source: Source = draw(
-        st.sampled_from([KvSource("m", "p"), LeasedSource("d"), LeasedSource("d", increment=600)])
-    )
+    kinds: list[Source] = [KvSource("m", "p"), LeasedSource("d"), LeasedSource("d", increment=600)]
+    source = draw(st.sampled_from(kinds))
     spec = CredentialSpec(KEY, source, refused_interval=draw(st.floats(1, 600)))
     snapshot = None
     if draw(st.booleans()):

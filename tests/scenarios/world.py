@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from random import Random
+from typing import Literal
 
 from broker.credentials.keeper import Deps
 from broker.credentials.keepers import Keepers
@@ -22,6 +23,9 @@ from broker.credentials.model import (
 from broker.credentials.proof import Proof
 from broker.credentials.retire import Retirer
 from broker.credentials.store import CredentialStore
+from broker.secret import SecretValue
+from broker.vault.interface import KvValue, Priority
+from broker.vault.limiter import Budget, Limiter
 from tests.simulators.clock import VirtualClock
 from tests.simulators.session import SessionByHand
 from tests.simulators.vault import VaultSimulator
@@ -100,6 +104,23 @@ class World:
         await self.clock.sleep_until(at)
 
 
+class LimitedVault(VaultSimulator):
+    """The simulated Vault behind the real limiter with its defaults."""
+
+    def __init__(self, clock: VirtualClock) -> None:
+        super().__init__(clock)
+        self._limiter = Limiter(Budget(rate=50, burst=50, concurrency=8), clock=clock)
+
+    async def kv_read(
+        self, token: SecretValue, *, mount: str, path: str, kv_version: Literal[1, 2]
+    ) -> KvValue:
+        await self._limiter.acquire(Priority.READ)
+        try:
+            return await super().kv_read(token, mount=mount, path=path, kv_version=kv_version)
+        finally:
+            self._limiter.release(Priority.READ)
+
+
 @asynccontextmanager
 async def world(
     *specs: CredentialSpec,
@@ -107,6 +128,7 @@ async def world(
     seed: int = 1,
     log_in: bool = True,
     settle: bool = True,
+    limited: bool = False,
 ) -> AsyncIterator[World]:
     """A world at time 0 in which ``specs`` have had their first attempt.
 
@@ -114,7 +136,7 @@ async def world(
     most 150 s, and a root token.
     """
     clock = VirtualClock()
-    vault = VaultSimulator(clock)
+    vault = LimitedVault(clock) if limited else VaultSimulator(clock)
     vault.server.kv.put("search-api", {"api_key": "canary-key-1"})
     vault.server.leased("database/creds/orders", LeasedPath(ttl=60, max_ttl=150))
     session = SessionByHand(vault)

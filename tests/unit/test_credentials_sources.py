@@ -95,13 +95,8 @@ def test_an_unclear_expiry_is_malformed(text: str) -> None:
 
 def test_a_kv_expiry_comes_from_a_field_or_from_custom_metadata() -> None:
     """Either place works, less the skew allowance."""
-    by_field = spec(KvSource("secret", "s", expiry=KvExpiry("field", "until", skew=30)))
-    snapshot = kv_snapshot(
-        by_field,
-        by_field.source,
-        kv(api_key="k", until="1000"),
-        version="v",  # type: ignore[arg-type]
-    )
+    by_field = KvSource("secret", "s", expiry=KvExpiry("field", "until", skew=30))
+    snapshot = kv_snapshot(spec(by_field), by_field, kv(api_key="k", until="1000"), version="v")
     assert snapshot.own_expiry_wall == 970.0
 
     source = KvSource("secret", "s", expiry=KvExpiry("custom_metadata", "until", skew=0))
