@@ -31,6 +31,7 @@ The tree (a test compares it with the classes)::
     │       ├── VaultNotFound
     │       ├── VaultValueDeleted
     │       ├── VaultInvalid
+    │       ├── VaultConflict
     │       └── VaultLeaseExpired
     ├── LoginError
     │   ├── TokenFileUnusable
@@ -41,6 +42,16 @@ The tree (a test compares it with the classes)::
     │   ├── CredentialUnavailable
     │   ├── CredentialMalformed
     │   └── ProofFailed
+    ├── RotationError
+    │   ├── RotationUnknown
+    │   ├── RotationConflict
+    │   ├── RotationFrozen
+    │   ├── RotationRolledBack
+    │   ├── RotationStateUnreadable
+    │   └── UpstreamError
+    │       ├── UpstreamUnavailable
+    │       ├── UpstreamRefused
+    │       └── UpstreamMalformed
     ├── CallerError
     │   ├── CallerUnauthenticated
     │   └── CallerForbidden
@@ -276,6 +287,13 @@ class VaultInvalid(VaultRefused):
     remedy = "Check the parameters of the source against the engine's API."
 
 
+class VaultConflict(VaultRefused):
+    """Somebody else wrote this KV secret first: check-and-set does not match."""
+
+    code = "vault_conflict"
+    remedy = "Read the newest version and decide again."
+
+
 class VaultLeaseExpired(VaultRefused):
     """The lease is unknown to Vault: expired or revoked."""
 
@@ -385,6 +403,93 @@ class ProofFailed(CredentialError):
     code = "proof_failed"
     retryable = True
     remedy = "Check the key at the provider."
+
+
+# --- rotation -------------------------------------------------------------------
+
+
+class RotationError(BrokerError):
+    """A rotation of an upstream key could not go on."""
+
+    code = "rotation_error"
+    remedy = "See 'broker rotation status'."
+
+
+class RotationUnknown(RotationError):
+    """No rotation is configured for this credential."""
+
+    code = "rotation_unknown"
+    remedy = "Configure a rotation for the credential, or check the name."
+
+
+class RotationConflict(RotationError):
+    """Another replica changed the rotation's state first."""
+
+    code = "rotation_conflict"
+    retryable = True
+    remedy = "Nothing: the newest state is read and the step decided again."
+
+
+class RotationFrozen(RotationError):
+    """The rotation is frozen or pinned by an operator."""
+
+    code = "rotation_frozen"
+    remedy = "Run 'broker rotation unfreeze' when the key may change again."
+
+
+class RotationRolledBack(RotationError):
+    """The new key failed its proof; the old one stays."""
+
+    code = "rotation_rolled_back"
+    retryable = True
+    remedy = "Look at the proof and at the provider; the broker tries again by itself."
+
+
+class RotationStateUnreadable(RotationError):
+    """The rotation's state is not a document this version understands."""
+
+    code = "rotation_state_unreadable"
+    remedy = "Update the broker, or restore the state's last good version in Vault."
+
+
+class UpstreamError(RotationError):
+    """The provider of keys could not do what was asked."""
+
+    code = "upstream_error"
+    remedy = "See the provider's key management, and the driver's configuration."
+
+
+class UpstreamUnavailable(UpstreamError):
+    """The provider cannot answer now; the same request may succeed later."""
+
+    code = "upstream_unavailable"
+    retryable = True
+    remedy = "Nothing, if it passes; else look at the provider's own health."
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        remedy: str | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message, remedy=remedy)
+        self.retry_after = retry_after
+        """Seconds the provider asked to wait (Retry-After), or None."""
+
+
+class UpstreamRefused(UpstreamError):
+    """The provider understood and refused."""
+
+    code = "upstream_refused"
+    remedy = "Check the driver's authorization, its URL and its body template."
+
+
+class UpstreamMalformed(UpstreamError):
+    """The provider's answer is not what the driver's configuration says."""
+
+    code = "upstream_malformed"
+    remedy = "Compare the JSON pointers of the driver with the provider's API."
 
 
 # --- callers and requests -----------------------------------------------------

@@ -1,0 +1,1 @@
+"""Drivers: how one kind of provider mints, proves, lists and retires keys."""
