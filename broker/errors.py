@@ -274,10 +274,26 @@ class VaultNotFound(VaultRefused):
 
 
 class VaultValueDeleted(VaultRefused):
-    """The newest KV version was deleted or destroyed on purpose."""
+    """The newest KV version was deleted or destroyed on purpose.
+
+    Args:
+        message: one sentence.
+        version: number of that version, against which the next write checks; None when unknown.
+    """
 
     code = "vault_value_deleted"
     remedy = "Write a new version, or undelete this one."
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        remedy: str | None = None,
+        reason: str = "",
+        version: int | None = None,
+    ) -> None:
+        super().__init__(message, remedy=remedy, reason=reason)
+        self.version = version
 
 
 class VaultInvalid(VaultRefused):

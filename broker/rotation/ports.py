@@ -156,5 +156,5 @@ class Rotations(Protocol):
         ...
 
     async def pin(self, name: str, *, actor: str) -> None:
-        """Readers keep the key they have: only a compromise begins a rotation until ``unfreeze``."""
+        """Readers keep their key: only a compromise begins a rotation until ``unfreeze``."""
         ...

@@ -1,4 +1,4 @@
-"""``VaultPort`` on hvac: which request asks for what.
+"""``VaultPort`` and ``ChangePort`` on hvac: which request asks for what.
 
 Duty: one method of the port = one request to Vault.
 Not its duty: tokens and when to ask (``session``), reading answers (``responses``,
@@ -24,10 +24,11 @@ from hvac.api.system_backend import Health, Lease
 from hvac.utils import format_url
 
 from broker.clock import Clock
-from broker.errors import SettingsError, VaultInvalid
+from broker.errors import SettingsError
 from broker.secret import SecretValue
 from broker.vault import responses
 from broker.vault.calls import Call, Calls, RequestMetrics
+from broker.vault.changes import Changes, checked, nothing
 from broker.vault.interface import (
     JsonValue,
     KvValue,
@@ -51,7 +52,7 @@ _HEALTH_STATUSES: Final = frozenset({429, 472, 473, 501, 503})
 """``sys/health`` says standby, recovery, uninitialised and sealed by these, with its usual body."""
 
 
-class VaultClient:
+class VaultClient(Changes):
     """Speaks to HashiCorp Vault or OpenBao. Use within one event loop.
 
     Args:
@@ -107,7 +108,7 @@ class VaultClient:
 
     async def login_kubernetes(self, *, mount: str, role: str, jwt: SecretValue) -> TokenGrant:
         """See ``VaultPort``."""
-        mount = _checked(mount)
+        mount = checked(mount)
         return await self._ask(
             "login_kubernetes",
             f"login at auth/{mount}",
@@ -147,7 +148,7 @@ class VaultClient:
             "revoke_self",
             "revocation of the token",
             lambda wire: Token(wire).revoke_self(),
-            _nothing,
+            nothing,
             token=token,
             priority=Priority.LOGIN,
         )
@@ -156,7 +157,7 @@ class VaultClient:
         self, token: SecretValue, *, mount: str, path: str, kv_version: Literal[1, 2]
     ) -> KvValue:
         """See ``VaultPort``."""
-        mount, path = _checked(mount), _checked(path)
+        mount, path = checked(mount), checked(path)
 
         def call(wire: Wire) -> Any:
             if kv_version == 1:
@@ -182,7 +183,7 @@ class VaultClient:
         parameters: Mapping[str, JsonValue] | None = None,
     ) -> LeaseGrant:
         """See ``VaultPort``."""
-        url = format_url("/v1/{path}", path=_checked(path))
+        url = format_url("/v1/{path}", path=checked(path))
         return await self._ask(
             "lease",
             f"{method} of {path}",
@@ -213,13 +214,13 @@ class VaultClient:
             "revoke_lease",
             "revocation of a lease",
             lambda wire: Lease(wire).revoke_lease(lease_id),
-            _nothing,
+            nothing,
             token=token,
         )
 
     async def mount_info(self, token: SecretValue, *, path: str) -> MountInfo:
         """See ``MountPort``."""
-        url = format_url("/v1/sys/internal/ui/mounts/{path}", path=_checked(path))
+        url = format_url("/v1/sys/internal/ui/mounts/{path}", path=checked(path))
         return await self._ask(
             "mount_info",
             f"look-up of the mount of {path}",
@@ -282,21 +283,5 @@ class VaultClient:
             await self.revoke_lease(token, brought.lease_id)
 
 
-def _nothing(_: Answer, __: float) -> None:
-    """The answer of a request that only does something."""
-
-
 def _whole(seconds: float | None) -> int | None:
     return None if seconds is None else ceil(seconds)
-
-
-def _checked(path: str) -> str:
-    """A path without slashes around it.
-
-    Raises:
-        VaultInvalid: with a segment that is empty or climbs, it would not ask for what it says.
-    """
-    path = path.strip("/")
-    if any(segment in ("", ".", "..") for segment in path.split("/")):
-        raise VaultInvalid("A Vault path has an empty, '.' or '..' segment.")
-    return path

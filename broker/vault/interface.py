@@ -16,7 +16,7 @@ Source: Vault HTTP API, https://developer.hashicorp.com/vault/api-docs
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Literal, Protocol, TypeAlias
@@ -133,6 +133,52 @@ class MountPort(Protocol):
 
     async def mount_info(self, token: SecretValue, *, path: str) -> MountInfo:
         """What is mounted at ``path`` or above it. ``VaultDenied`` when nothing, or no right."""
+        ...
+
+
+class ChangePort(Protocol):
+    """What a rotation asks besides: changes. Raises only ``VaultError``.
+
+    After ``VaultUnavailable`` the change may have happened: read back before deciding.
+    """
+
+    async def kv_write(
+        self,
+        token: SecretValue,
+        *,
+        mount: str,
+        path: str,
+        data: Mapping[str, SecretValue],
+        cas: int,
+    ) -> int:
+        """Write a version of a KV v2 secret if ``cas`` is the newest (0: none yet); its number.
+
+        ``VaultConflict`` when another version is the newest; deleting one changes no number.
+        """
+        ...
+
+    async def kv_read_version(
+        self, token: SecretValue, *, mount: str, path: str, version: int
+    ) -> KvValue:
+        """One version of a KV v2 secret. Deleted or destroyed: ``VaultValueDeleted``."""
+        ...
+
+    async def kv_delete(
+        self, token: SecretValue, *, mount: str, path: str, versions: Sequence[int]
+    ) -> None:
+        """Delete versions; they can be undeleted. One that does not exist is no error."""
+        ...
+
+    async def kv_destroy(
+        self, token: SecretValue, *, mount: str, path: str, versions: Sequence[int]
+    ) -> None:
+        """Destroy the data of versions for good. One that does not exist is no error."""
+        ...
+
+    async def write(
+        self, token: SecretValue, *, path: str, parameters: Mapping[str, JsonValue] | None = None
+    ) -> None:
+        """Write to a path that does something, such as ``database/rotate-role/<role>``."""
         ...
 
 

@@ -22,6 +22,7 @@ from math import isfinite
 from typing import Final
 
 from broker.errors import (
+    VaultConflict,
     VaultDenied,
     VaultError,
     VaultFailed,
@@ -42,6 +43,7 @@ _LONGEST_RETRY_AFTER: Final = 3600.0
 
 _LEASE_GONE: Final = ("lease not found", "lease expired")
 _STANDBY: Final = ("node not active", "active cluster node not found", "is in standby mode")
+_CONFLICT: Final = "check-and-set parameter did not match"
 _AT_MAXIMUM: Final = "past the max ttl"
 _STARTING: Final = "upgrading from non-versioned"
 _PLAIN_HTTP: Final = b"HTTP request to an HTTPS server"
@@ -196,6 +198,8 @@ def _unavailable(
 def _refused(status: int, said: str, text: str, hint: _Hint) -> VaultError:
     if any(known in text for known in _LEASE_GONE):
         return VaultLeaseExpired(said)
+    if _CONFLICT in text:
+        return VaultConflict(said)
     if status in (401, 403):
         return VaultDenied(said, remedy=hint.remedy, reason=hint.reason)
     if status == 404:

@@ -161,11 +161,25 @@ def kv2_value(answer: Answer, sent_at: float) -> KvValue:
 
 def deletion(metadata: Document) -> VaultValueDeleted | None:
     """The error for a withdrawn version by its metadata, or None when it is not withdrawn."""
+    number = metadata.get("version")
+    version = number if isinstance(number, int) else None
     if metadata.get("destroyed") is True:
-        return VaultValueDeleted("The newest version was destroyed.")
+        return VaultValueDeleted("The version was destroyed.", version=version)
     if metadata.get("deletion_time"):
-        return VaultValueDeleted("The newest version was deleted.")
+        return VaultValueDeleted("The version was deleted.", version=version)
     return None
+
+
+def kv2_written(answer: Answer, _: float) -> int:
+    """Read the number of the version that a write of KV version 2 made.
+
+    Raises:
+        VaultInvalid: the answer has none, as KV version 1 answers.
+    """
+    if answer.status == 204:
+        raise VaultInvalid("The answer has no version, as KV version 2 has.", remedy=_WRONG_KV_1)
+    version = _count(_object(document(answer), "data"), "version")
+    return version if version >= 1 else _malformed("version")
 
 
 def lease_grant(answer: Answer, sent_at: float) -> LeaseGrant:

@@ -6,7 +6,7 @@ The simulator is trusted by hundreds of scenarios; here it is held to what OpenB
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import Awaitable
 
 import pytest
 
@@ -23,29 +23,7 @@ from broker.errors import (
 )
 from broker.secret import SecretValue
 from broker.vault.interface import LeaseGrant, TokenGrant
-from tests.contract.worlds import RealWorld, SimulatedWorld, World
-
-SIMULATOR = pytest.param("simulator", marks=pytest.mark.looptime)
-OPENBAO = pytest.param("openbao", marks=pytest.mark.real)
-
-
-@pytest.fixture(params=[SIMULATOR, OPENBAO])
-async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
-    made: World
-    if request.param == "simulator":
-        made = SimulatedWorld()
-    else:
-        openbao = request.getfixturevalue("openbao")
-        made = RealWorld(openbao, request.getfixturevalue("kubernetes_auth"))
-    yield made
-    await made.end()
-
-
-@pytest.fixture
-def database(request: pytest.FixtureRequest, world: World) -> None:
-    """A world whose ``users`` engine works; starts PostgreSQL on the real side."""
-    if isinstance(world, RealWorld):
-        request.getfixturevalue("orders_database")
+from tests.contract.worlds import World
 
 
 async def login(world: World, role: str = "plain", **like: object) -> TokenGrant:

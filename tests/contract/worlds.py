@@ -14,7 +14,7 @@ from broker.clock import Clock, SystemClock
 from broker.errors import VaultDenied
 from broker.secret import SecretValue
 from broker.vault.client import VaultClient
-from broker.vault.interface import JsonValue, VaultPort
+from broker.vault.interface import ChangePort, JsonValue, VaultPort
 from tests.simulators.clock import VirtualClock
 from tests.simulators.service_account import service_account_jwt
 from tests.simulators.vault import VaultSimulator
@@ -31,6 +31,10 @@ Engine = Literal["users", "one-time"]
 """``users``: renewable leases by reading. ``one-time``: leases by writing ``ip``, not renewable."""
 
 
+class Port(VaultPort, ChangePort, Protocol):
+    """Both ports to Vault."""
+
+
 class World(Protocol):
     """What a test can do. TTLs are seconds; paths are below the mount."""
 
@@ -38,7 +42,7 @@ class World(Protocol):
     auth_mount: str
 
     @property
-    def port(self) -> VaultPort: ...
+    def port(self) -> Port: ...
 
     def jwt(self, *, audience: str = "vault", ttl: float = 3600.0) -> SecretValue: ...
 
@@ -197,6 +201,10 @@ class SimulatedWorld:
 
 CONTRACT_POLICY = """\
 path "secret/*"          { capabilities = ["read"] }
+path "secret/data/rotated/*"    { capabilities = ["create", "read", "update"] }
+path "secret/delete/rotated/*"  { capabilities = ["update"] }
+path "secret/destroy/rotated/*" { capabilities = ["update"] }
+path "database/rotate-role/*"   { capabilities = ["update"] }
 path "kv1/*"             { capabilities = ["read"] }
 path "database/creds/*"  { capabilities = ["read"] }
 path "ssh/creds/*"       { capabilities = ["update"] }

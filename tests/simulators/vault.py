@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from broker.clock import Clock
@@ -129,6 +129,76 @@ class VaultSimulator(Line):
             )
 
         return await self._send("kv_read", full, self._number(token), act)
+
+    async def kv_read_version(
+        self, token: SecretValue, *, mount: str, path: str, version: int
+    ) -> KvValue:
+        sent_at, full = self._clock.now(), f"{mount}/data/{path}"
+
+        def act() -> KvValue:
+            self._use(token, full)
+            secret, found = self.server.kv.read_version(path, version, mount=mount)
+            return KvValue(
+                data={key: _secret(value) for key, value in found.data.items()},
+                sent_at=sent_at,
+                version=version or len(secret.versions),
+                custom_metadata=dict(secret.custom_metadata),
+                created_time=found.created_time,
+            )
+
+        return await self._send("kv_read_version", full, self._number(token), act)
+
+    async def kv_write(
+        self,
+        token: SecretValue,
+        *,
+        mount: str,
+        path: str,
+        data: Mapping[str, SecretValue],
+        cas: int,
+    ) -> int:
+        full = f"{mount}/data/{path}"
+
+        def act() -> int:
+            self._use(token, full)
+            plain = {name: value.reveal() for name, value in data.items()}
+            return self.server.kv.write(path, plain, cas, mount=mount)
+
+        return await self._send("kv_write", full, self._number(token), act)
+
+    async def kv_delete(
+        self, token: SecretValue, *, mount: str, path: str, versions: Sequence[int]
+    ) -> None:
+        await self._change("delete", token, mount, path, versions)
+
+    async def kv_destroy(
+        self, token: SecretValue, *, mount: str, path: str, versions: Sequence[int]
+    ) -> None:
+        await self._change("destroy", token, mount, path, versions)
+
+    async def _change(
+        self,
+        action: Literal["delete", "destroy"],
+        token: SecretValue,
+        mount: str,
+        path: str,
+        versions: Sequence[int],
+    ) -> None:
+        full = f"{mount}/{action}/{path}"
+
+        def act() -> None:
+            self._use(token, full)
+            self.server.kv.change(path, versions, action, mount=mount)
+
+        await self._send(f"kv_{action}", full, self._number(token), act)
+
+    async def write(
+        self, token: SecretValue, *, path: str, parameters: Mapping[str, JsonValue] | None = None
+    ) -> None:
+        def act() -> None:
+            self.server.grant(self._use(token, path), path, "write", parameters)
+
+        await self._send("write", path, self._number(token), act)
 
     async def lease(
         self,

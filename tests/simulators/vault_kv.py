@@ -6,12 +6,13 @@ Not its duty: who may read (``vault_server``).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal
 
-from broker.errors import VaultNotFound, VaultValueDeleted
+from broker.errors import VaultConflict, VaultNotFound, VaultValueDeleted
 from broker.vault.interface import JsonValue
 
 Data = Mapping[str, JsonValue]
@@ -99,7 +100,56 @@ class KvEngines:
         secret = self._kv.get((mount, path))
         if secret is None or not secret.versions or self._kv_kind[mount] != kv_version:
             raise VaultNotFound(f"nothing at {mount}/{path}")
-        newest = secret.versions[-1]
-        if newest.deleted or newest.destroyed:
-            raise VaultValueDeleted(f"the newest version at {mount}/{path} is deleted")
+        self._living(secret, len(secret.versions))
         return secret, len(secret.versions)
+
+    def read_version(self, path: str, version: int, *, mount: str) -> tuple[KvSecret, KvVersion]:
+        """One version of a KV v2 secret; 0 is the newest, as Vault takes it."""
+        secret = self._kv.get((mount, path))
+        if secret is None or self._kv_kind[mount] == 1 or version > len(secret.versions):
+            raise VaultNotFound(f"nothing at {mount}/{path}")
+        return secret, self._living(secret, version or len(secret.versions))
+
+    def write(self, path: str, data: Data, cas: int, *, mount: str) -> int:
+        """Write with check-and-set, which compares with the newest version, deleted or not."""
+        secret = self._kv.get((mount, path))
+        if cas != (0 if secret is None else len(secret.versions)):
+            raise VaultConflict("check-and-set parameter did not match the current version")
+        return self.put(path, data, mount=mount)
+
+    def change(
+        self,
+        path: str,
+        versions: Sequence[int],
+        action: Literal["delete", "destroy"],
+        *,
+        mount: str,
+    ) -> None:
+        """Delete or destroy versions; what does not exist is passed over."""
+        secret = self._kv.get((mount, path))
+        for version in versions:
+            if secret is not None and 1 <= version <= len(secret.versions):
+                (self.delete if action == "delete" else self.destroy)(
+                    path, mount=mount, version=version
+                )
+
+    def wipe(self, path: str, *, mount: str = "secret") -> None:
+        """Delete a secret with all its versions and metadata."""
+        self._kv.pop((mount, path), None)
+
+    def backup(self, path: str, *, mount: str = "secret") -> KvSecret | None:
+        """A copy of a secret as it is now, for ``restore``."""
+        return deepcopy(self._kv.get((mount, path)))
+
+    def restore(self, path: str, secret: KvSecret | None, *, mount: str = "secret") -> None:
+        """Put a copy back, as a restored snapshot of the server does."""
+        self.wipe(path, mount=mount)
+        if secret is not None:
+            self._kv[mount, path] = deepcopy(secret)
+
+    @staticmethod
+    def _living(secret: KvSecret, version: int) -> KvVersion:
+        found = secret.versions[version - 1]
+        if found.deleted or found.destroyed:
+            raise VaultValueDeleted("the version is deleted", version=version)
+        return found
