@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import assert_never
 
 from broker.settings import domain, schema
+from broker.settings.convert_rotation import credential_rotation, rotation
 from broker.settings.units import origin, seconds, vault_path
 
 
@@ -36,6 +37,7 @@ def to_domain(file: schema.File) -> domain.Settings:
             for name, client in file.clients.items()
         },
         credentials={name: _credential(name, one) for name, one in file.credentials.items()},
+        rotation=rotation(file.rotation),
         audit=domain.AuditSettings(file=file.audit.file, on_failure=file.audit.on_failure),
         log=domain.LogSettings(level=file.log.level, format=file.log.format),
         stop=domain.StopSettings(
@@ -84,6 +86,7 @@ def _credential(name: str, one: schema.Credential) -> domain.CredentialSettings:
         margin=seconds(one.margin),
         refused_interval=seconds(one.refused_interval),
         required=one.required,
+        rotation=credential_rotation(one.rotation) if one.rotation else None,
     )
 
 

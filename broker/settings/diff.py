@@ -58,7 +58,7 @@ def diff(old: Settings, new: Settings) -> Difference:
     )
     for key in _keys(old.audit, new.audit, "audit"):
         (hot if key == "audit.on_failure" else restart).append(key)
-    restart += _keys(old.stop, new.stop, "stop")
+    restart += _keys(old.rotation, new.rotation, "rotation") + _keys(old.stop, new.stop, "stop")
     clients = _clients(old, new, hot, restart)
     effective = replace(
         old,

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from broker.settings.domain_rotation import CredentialRotationSettings, RotationSettings
+
 
 @dataclass(frozen=True, slots=True)
 class TlsSettings:
@@ -147,6 +149,7 @@ class CredentialSettings:
     margin: float = 5.0
     refused_interval: float = 60.0
     required: bool = True
+    rotation: CredentialRotationSettings | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +186,7 @@ class Settings:
     listeners: ListenerSettings = field(default_factory=ListenerSettings)
     clients: Mapping[str, ClientSettings] = field(default_factory=dict)
     credentials: Mapping[str, CredentialSettings] = field(default_factory=dict)
+    rotation: RotationSettings = field(default_factory=RotationSettings)
     audit: AuditSettings = field(default_factory=AuditSettings)
     log: LogSettings = field(default_factory=LogSettings)
     stop: StopSettings = field(default_factory=StopSettings)

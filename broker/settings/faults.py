@@ -19,6 +19,7 @@ from broker.settings import kinds, literals, units
 from broker.settings.document import Document
 from broker.settings.places import Path
 from broker.settings.schema import File, KvSource, LeasedSource
+from broker.settings.schema_rotation import GeneratedDriver, HttpDriver
 
 _PATTERNS: Final = {
     units.NAME: (
@@ -28,6 +29,11 @@ _PATTERNS: Final = {
     units.FIELD: (
         "is not a usable field name",
         "Use letters, digits, '_', '-' and '.', at most 64.",
+    ),
+    units.HEADER: ("is no name of a header", "Write the name that the provider documents."),
+    units.POINTER: (
+        "is not a JSON pointer",
+        "Write '/' before each step, /data/key; '~1' for '/' and '~0' for '~' within one.",
     ),
 }
 EMPTY: Final = "Write its value, or remove the key."
@@ -67,6 +73,8 @@ def _path(loc: tuple[int | str, ...]) -> Path:
     parts = [str(part) for part in loc if part != "[key]"]
     if len(parts) > 3 and parts[0] == "credentials" and parts[2] == "source":
         del parts[3]
+    if len(parts) > 4 and parts[0] == "credentials" and parts[2:4] == ["rotation", "driver"]:
+        del parts[4]
     return tuple(parts)
 
 
@@ -82,7 +90,8 @@ def _words(details: ErrorDetails, path: Path, data: dict[str, Any]) -> tuple[str
         case "literal_error":
             return _choice(str(context["expected"]), details["input"])
         case "union_tag_invalid" | "union_tag_not_found":
-            return "needs a kind: kv or leased", "Write kind: kv, or kind: leased."
+            one, other = ("kv", "leased") if path[-1] == "source" else ("http", "generated")
+            return f"needs a kind: {one} or {other}", f"Write kind: {one}, or kind: {other}."
         case "string_pattern_mismatch":
             words = _PATTERNS.get(context["pattern"])
             return words or ("holds a control character", "Write it on one line, without tabs.")
@@ -151,9 +160,11 @@ def _plain(kind: Any, value: Any) -> Any:
     while get_origin(kind) is Annotated:
         kind = get_args(kind)[0]
     arguments = [argument for argument in get_args(kind) if argument is not type(None)]
+    written = value.get("kind") if isinstance(value, dict) else None
     if set(arguments) == {KvSource, LeasedSource}:
-        leased = isinstance(value, dict) and value.get("kind") == "leased"
-        return LeasedSource if leased else KvSource
+        return LeasedSource if written == "leased" else KvSource
+    if set(arguments) == {HttpDriver, GeneratedDriver}:
+        return GeneratedDriver if written == "generated" else HttpDriver
     if len(arguments) == 1 and get_origin(kind) not in {dict, list}:
         return arguments[0]
     return kind

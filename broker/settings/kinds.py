@@ -68,6 +68,12 @@ EndpointOrNone: TypeAlias = Annotated[
     _text(lambda text: text and units.endpoint(text)),
     Field(json_schema_extra={"x-kind": "address"}),
 ]
+HeaderName: TypeAlias = Annotated[str, StringConstraints(pattern=units.HEADER)]
+Pointer: TypeAlias = Annotated[
+    str,
+    StringConstraints(pattern=units.POINTER),
+    Field(json_schema_extra={"x-kind": "JSON pointer"}),
+]
 FieldName: TypeAlias = Annotated[str, StringConstraints(pattern=units.FIELD)]
 Id: TypeAlias = Annotated[int, Field(ge=0, le=2**32 - 2)]
 Line: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]*$")]

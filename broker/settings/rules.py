@@ -26,6 +26,7 @@ from broker.settings.domain import (
 from broker.settings.findings import Finding
 from broker.settings.places import Path
 from broker.settings.rules_credentials import credential_rules
+from broker.settings.rules_rotation import lends, rotation_rules
 from broker.settings.units import Endpoint, endpoint, is_loopback
 
 # sun_path of unix(7) holds 108 bytes with the closing zero.
@@ -49,6 +50,7 @@ def check(settings: Settings, *, uid: int | None, known: Collection[str] = ()) -
         yield from _client(client, settings.listeners, names, uid)
     for credential in settings.credentials.values():
         yield from credential_rules(credential)
+    yield from rotation_rules(settings, names)
     yield from _lonely(settings, names)
     yield from _stop(settings.stop)
 
@@ -227,6 +229,7 @@ def _lonely(settings: Settings, names: Collection[str]) -> Iterator[Finding]:
             ("credentials",), "has no credential", "Add what the broker shall hold.", fatal=False
         )
     allowed = {name for client in settings.clients.values() for name in client.credentials}
+    allowed |= lends(settings)
     for name in settings.credentials:
         if name not in allowed:
             yield Finding(

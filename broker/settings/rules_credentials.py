@@ -20,7 +20,7 @@ from broker.settings.units import HEADER, is_loopback
 _LEAST = 1.0
 # Seconds between two requests for one credential; DESIGN promise 4 wants a floor.
 
-_MESSAGE_HEADERS = frozenset(
+MESSAGE_HEADERS = frozenset(
     {"host", "content-length", "transfer-encoding", "connection", "upgrade", "te", "trailer"}
 )
 """Headers that frame or route a message (RFC 9110, 9112): a key there breaks the request."""
@@ -171,7 +171,7 @@ def _place(use: UseSettings, at: Path) -> Iterator[Finding]:
             f"is no name of a {use.place}",
             "Write the name that the upstream documents, without spaces or colons.",
         )
-    elif use.place == "header" and use.name.lower() in _MESSAGE_HEADERS:
+    elif use.place == "header" and use.name.lower() in MESSAGE_HEADERS:
         yield Finding(
             (*at, "name"),
             "is a header that frames or routes the request",

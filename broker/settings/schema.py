@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pydantic import ConfigDict, Field, JsonValue, model_validator
 from pydantic.json_schema import GenerateJsonSchema
 
 from broker.settings.kinds import (
@@ -28,13 +28,9 @@ from broker.settings.kinds import (
     VaultPath,
     fault,
 )
+from broker.settings.schema_rotation import CredentialRotation, Rotation
+from broker.settings.section import Section
 from broker.settings.units import Misfit
-
-
-class Section(BaseModel):
-    """A mapping of the file: closed, strict, frozen."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
 class Tls(Section):
@@ -252,6 +248,9 @@ class Credential(Section):
         "60s", description="How often Vault is asked again after a refusal; at least 1s."
     )
     required: bool = Field(True, description="Whether readiness waits for it.")
+    rotation: CredentialRotation | None = Field(
+        None, description="How its upstream key is replaced; never when missing."
+    )
 
 
 class Audit(Section):
@@ -293,6 +292,9 @@ class File(Section):
         {}, description="Callers by name; the name is a directory's name too."
     )
     credentials: dict[Name, Credential] = Field({}, description="Credentials by name.")
+    rotation: Rotation = Field(
+        default_factory=Rotation, description="Who replaces the upstream keys themselves."
+    )
     audit: Audit = Field(default_factory=Audit, description="The record of hand-outs.")
     log: Log = Field(default_factory=Log, description="The broker's own log.")
     stop: Stop = Field(default_factory=Stop, description="How the broker ends.")

@@ -23,6 +23,8 @@ NAME: Final = r"^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$"
 FIELD: Final = r"^[A-Za-z0-9_.-]{1,64}$"
 HEADER: Final = r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$"
 """A ``token`` of RFC 9110 section 5.6.2, which names of headers and cookies are."""
+POINTER: Final = r"^(/([^~/]|~[01])*)*$"
+"""A JSON pointer: empty for the whole, else ``/`` before each step (RFC 6901 section 3)."""
 
 _PART: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
 _SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}

@@ -38,7 +38,9 @@ def test_the_whole_file_is_usable() -> None:
 
     # ca_path stands in a comment, for it contradicts ca_file.
     assert loaded.advice == ()
-    assert set(loaded.settings.credentials) == {"search-api", "orders-db", "tickets"}
+    assert set(loaded.settings.credentials) == {
+        *("search-api", "search-admin", "orders-db", "tickets", "billing")
+    }
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,279 @@
+"""Contradictions in what the configuration says about rotation [pure].
+
+Duty: mode, times, drivers, templates and hosts against each other.
+Not its duty: what the provider really answers (``docs/rotation.md``).
+Rules: as in ``rules``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from typing import Final
+
+from broker.settings.domain import CredentialSettings, Settings
+from broker.settings.domain_rotation import (
+    CredentialRotationSettings,
+    ElectionSettings,
+    GeneratedDriverSettings,
+    HttpDriverSettings,
+)
+from broker.settings.findings import Finding
+from broker.settings.places import Path
+from broker.settings.rules_credentials import placeholders
+from broker.settings.rules_requests import request_rules, words_of
+
+POLL_JITTER: Final = 0.1
+"""How much later than ``poll`` a reader may look, as a part of it; a test compares."""
+RETRY_JITTER: Final = 1.2
+"""client-go's JitterFactor: the leader's attempts lie up to this much apart."""
+
+CREATE_WORDS: Final = frozenset(
+    {"label", "credential", "installation", "expires_at", "expires_unix"}
+)
+LIST_WORDS: Final = frozenset({"label_prefix"})
+RETIRE_WORDS: Final = frozenset({"id"})
+
+
+def rotation_rules(settings: Settings, known: Collection[str]) -> Iterator[Finding]:
+    """Yield every finding about rotation; ``known`` names all configured credentials."""
+    rotation = settings.rotation
+    rotated = {name: one for name, one in settings.credentials.items() if one.rotation}
+    if rotation.mode == "off":
+        for name in rotated:
+            yield Finding(
+                ("credentials", name, "rotation"),
+                "has no effect: rotation.mode is off",
+                "Set rotation.mode to sidecar or rotator, or remove it.",
+                fatal=False,
+            )
+    else:
+        if not rotation.installation:
+            yield Finding(
+                ("rotation", "installation"),
+                "is missing: keys are labelled with it, so that none of another is swept",
+                "Write a name that no other installation on the same account has: prod-eu.",
+            )
+        if not rotated:
+            yield Finding(
+                ("rotation", "mode"),
+                "has no effect: no credential has rotation",
+                "Write credentials.<name>.rotation, or set mode: off.",
+                fatal=False,
+            )
+    yield from _election(rotation.election)
+    yield from _paths(settings, rotated)
+    for one in rotated.values():
+        assert one.rotation is not None
+        yield from _credential(one, one.rotation, settings.credentials, known)
+
+
+def lends(settings: Settings) -> set[str]:
+    """Names of credentials that drivers use, so that no client needs to have them."""
+    drivers = [one.rotation.driver for one in settings.credentials.values() if one.rotation]
+    return {driver.auth for driver in drivers if isinstance(driver, HttpDriverSettings)}
+
+
+def _election(election: ElectionSettings) -> Iterator[Finding]:
+    at = ("rotation", "election")
+    if election.retry_period <= 0:
+        yield Finding((*at, "retry_period"), "leaves no time between attempts", "Write 2s.")
+    if election.renew_deadline <= RETRY_JITTER * election.retry_period:
+        yield Finding(
+            (*at, "renew_deadline"),
+            f"is not longer than {RETRY_JITTER} times retry_period: one late attempt ends the lead",
+            "Make it a few times retry_period.",
+        )
+    if election.lease_duration <= election.renew_deadline:
+        yield Finding(
+            (*at, "lease_duration"),
+            "is not longer than renew_deadline: two would lead at once",
+            "Make it longer than renew_deadline.",
+        )
+
+
+def _paths(settings: Settings, rotated: Mapping[str, CredentialSettings]) -> Iterator[Finding]:
+    """No two writers of one path."""
+    state = settings.rotation.state
+    owners: dict[tuple[str, str], str] = {
+        (state.mount, f"{state.prefix}/rotation/{name}"): f"the state of {name}'s rotation"
+        for name in rotated
+    }
+    for name, one in rotated.items():
+        source = one.source
+        if source.kind == "kv":
+            yield from _owned(
+                owners,
+                (source.mount, source.path),
+                f"credentials.{name}",
+                ("credentials", name, "source", "path"),
+            )
+    for name, one in rotated.items():
+        driver = one.rotation.driver if one.rotation else None
+        if isinstance(driver, GeneratedDriverSettings):
+            yield from _owned(
+                owners,
+                (driver.mount, driver.path),
+                f"the keys that {name} accepts",
+                ("credentials", name, "rotation", "driver", "path"),
+            )
+
+
+def _owned(
+    owners: dict[tuple[str, str], str], where: tuple[str, str], who: str, at: Path
+) -> Iterator[Finding]:
+    if where in owners:
+        yield Finding(
+            at,
+            f"is written by another rotation too: it is {owners[where]}",
+            "Give each a path of its own.",
+        )
+    owners.setdefault(where, who)
+
+
+def _credential(
+    one: CredentialSettings,
+    rotation: CredentialRotationSettings,
+    credentials: Mapping[str, CredentialSettings],
+    known: Collection[str],
+) -> Iterator[Finding]:
+    at = ("credentials", one.name, "rotation")
+    if one.source.kind != "kv" or one.source.kv_version != 2:
+        yield Finding(
+            at,
+            "needs a source of kind kv, version 2: the new key is written there, "
+            "with check-and-set",
+            "Keep the key in a KV version 2 mount, or remove rotation.",
+        )
+    else:
+        yield from _overlap(one, rotation, at)
+    yield from _drives(one, rotation, credentials, known, at)
+    yield from _proof(one, rotation, at)
+
+
+def least_overlap(one: CredentialSettings) -> float:
+    """Seconds until the last reader of any replica has surely left the old key."""
+    source = one.source
+    return source.poll * (1 + POLL_JITTER) + one.hold + source.max_staleness
+
+
+def _overlap(
+    one: CredentialSettings, rotation: CredentialRotationSettings, at: Path
+) -> Iterator[Finding]:
+    least = least_overlap(one)
+    if rotation.overlap < least:
+        yield Finding(
+            (*at, "overlap"),
+            f"is shorter than {least:g}s: poll and its jitter, hold and max_staleness together, "
+            "for so long a reader may use the old key",
+            f"Write at least {least:g}s, or make source.max_staleness shorter.",
+        )
+    if rotation.max_age <= rotation.overlap:
+        yield Finding(
+            (*at, "max_age"),
+            "is not longer than overlap: a key would be replaced before its predecessor is gone",
+            "Make it longer than overlap.",
+        )
+
+
+def _drives(
+    one: CredentialSettings,
+    rotation: CredentialRotationSettings,
+    credentials: Mapping[str, CredentialSettings],
+    known: Collection[str],
+    at: Path,
+) -> Iterator[Finding]:
+    driver, at = rotation.driver, (*at, "driver")
+    if isinstance(driver, GeneratedDriverSettings):
+        yield from _held(one, {driver.field}, (*at, "field"))
+        return
+    yield from _held(one, set(driver.create.fields), (*at, "create", "answer", "fields"))
+    if driver.listing is None and rotation.orphans == "refused":
+        yield Finding(
+            (*at, "list"),
+            "is missing: a key whose answer was lost could not be found again",
+            "Write it, or accept such keys: rotation.orphans: accepted.",
+        )
+    if driver.timeout <= 0:
+        yield Finding((*at, "timeout"), "leaves no time for a request", "Write 10s.")
+    origins = _origins(driver.auth, credentials)
+    if driver.auth not in known:
+        yield Finding(
+            (*at, "auth"),
+            f"names {driver.auth}, which is not configured",
+            f"Add credentials.{driver.auth}, or correct the name.",
+        )
+    elif driver.auth in credentials and credentials[driver.auth].use is None:
+        yield Finding(
+            (*at, "auth"),
+            f"names {driver.auth}, which does not say where it goes in a request",
+            f"Write credentials.{driver.auth}.use, with the provider in its origins.",
+        )
+    yield from request_rules(
+        driver.create.request, CREATE_WORDS, origins, driver.auth, (*at, "create")
+    )
+    if driver.listing:
+        yield from request_rules(
+            driver.listing.request, LIST_WORDS, origins, driver.auth, (*at, "list")
+        )
+    yield from request_rules(driver.retire, RETIRE_WORDS, origins, driver.auth, (*at, "retire"))
+    words = set(words_of(driver.create.request))
+    if words & {"expires_at", "expires_unix"} and driver.create.life is None:
+        yield Finding(
+            (*at, "create", "life"),
+            "is missing: the request says when the key expires",
+            "Write how long a key shall live: 45d.",
+        )
+    if "label" not in words and driver.listing:
+        yield Finding(
+            (*at, "create"),
+            "does not label the key, so list cannot tell it from others",
+            "Put {label} where the provider keeps a key's name or description.",
+        )
+    if "id" not in set(words_of(driver.retire)):
+        yield Finding((*at, "retire"), "does not say which key", "Put {id} into its url or body.")
+
+
+def _held(one: CredentialSettings, fields: set[str], at: Path) -> Iterator[Finding]:
+    """What is handed out must be made of what the driver writes."""
+    used = {one.use.field, one.use.username_field, one.use.password_field} if one.use else set()
+    needed = (used - {""}) if not one.fields else set()
+    for template in one.fields.values():
+        try:
+            needed |= set(placeholders(template))
+        except ValueError:
+            continue  # told elsewhere
+    if needed and not needed & fields:
+        yield Finding(
+            at,
+            "brings nothing that is handed out",
+            f"Write one of: {', '.join(sorted(needed))}.",
+        )
+
+
+def _proof(
+    one: CredentialSettings, rotation: CredentialRotationSettings, at: Path
+) -> Iterator[Finding]:
+    prove, at = rotation.prove, (*at, "prove")
+    if prove is None:
+        yield Finding(
+            at,
+            "is missing: a new key replaces the old one without having been tried",
+            "Write a request that a good key is answered 2xx and a bad one 401 or 403.",
+            fatal=False,
+        )
+        return
+    if one.use is None:
+        yield Finding(
+            at,
+            "cannot be sent: the credential does not say where the key goes in a request",
+            f"Write credentials.{one.name}.use, with the upstream in its origins.",
+        )
+    if prove.timeout <= 0:
+        yield Finding((*at, "timeout"), "leaves no time for a request", "Write 10s.")
+    origins = one.use.origins if one.use else None
+    yield from request_rules(prove.request, frozenset(), origins, one.name, at)
+
+
+def _origins(name: str, credentials: Mapping[str, CredentialSettings]) -> tuple[str, ...] | None:
+    one = credentials.get(name)
+    return one.use.origins if one and one.use else None
