@@ -52,6 +52,11 @@ The tree (a test compares it with the classes)::
     │       ├── UpstreamUnavailable
     │       ├── UpstreamRefused
     │       └── UpstreamMalformed
+    ├── KubernetesError
+    │   ├── KubernetesUnavailable
+    │   ├── KubernetesRefused
+    │   ├── KubernetesNotFound
+    │   └── KubernetesConflict
     ├── CallerError
     │   ├── CallerUnauthenticated
     │   └── CallerForbidden
@@ -506,6 +511,49 @@ class UpstreamMalformed(UpstreamError):
 
     code = "upstream_malformed"
     remedy = "Compare the JSON pointers of the driver with the provider's API."
+
+
+# --- Kubernetes -----------------------------------------------------------------
+
+
+class KubernetesError(BrokerError):
+    """The Kubernetes API could not do what was asked."""
+
+    code = "kubernetes_error"
+    remedy = "See the API server's answer and its audit log."
+
+
+class KubernetesUnavailable(KubernetesError):
+    """The Kubernetes API cannot answer now."""
+
+    code = "kubernetes_unavailable"
+    retryable = True
+    remedy = "Nothing, if it passes; else check the API server's address, its CA and the network."
+
+
+class KubernetesRefused(KubernetesError):
+    """The Kubernetes API understood and refused."""
+
+    code = "kubernetes_refused"
+    remedy = (
+        "Check the Role of the pod's service account: get, create and update of leases, create "
+        "of events; and that the token's audience is the API server's."
+    )
+
+
+class KubernetesNotFound(KubernetesError):
+    """The Kubernetes API knows no such object."""
+
+    code = "kubernetes_not_found"
+    remedy = "Check the namespace and the name."
+
+
+class KubernetesConflict(KubernetesError):
+    """Somebody else changed the object first."""
+
+    code = "kubernetes_conflict"
+    retryable = True
+    remedy = "Nothing: the newest object is read and the step decided again."
 
 
 # --- callers and requests -----------------------------------------------------

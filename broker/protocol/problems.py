@@ -78,6 +78,7 @@ TABLE: Final[Mapping[str, ProblemType]] = {
         ProblemType("audit_unavailable", 503, "The audit record cannot be written", tells=False),
         ProblemType("vault_error", 503, "Vault could not do what was asked", tells=False),
         ProblemType("vault_unavailable", 503, "Vault cannot answer now", tells=False),
+        ProblemType("kubernetes_error", 503, "The Kubernetes API cannot help now", tells=False),
         ProblemType("login_error", 503, "The broker has no usable Vault token", tells=False),
     )
 }

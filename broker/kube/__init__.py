@@ -1,0 +1,1 @@
+"""Kubernetes: who leads, by a Lease; Events on the pod. The only package that knows its client."""
