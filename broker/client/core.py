@@ -31,6 +31,7 @@ from broker.errors import (
     CallerUnauthenticated,
     CredentialUnavailable,
     CredentialUnknown,
+    RouteUnknown,
 )
 from broker.protocol import names
 from broker.protocol.models import ReportRequest
@@ -259,7 +260,8 @@ class Core:
             return CallerUnauthenticated("The broker does not know this caller.", remedy=remedy)
         if reply.status == 403:
             return CallerForbidden(f"This caller may not have {name} for this.", remedy=remedy)
-        if problem.kind.code == CredentialUnknown.code:
+        # A name that cannot stand in a path leads to no route at all.
+        if problem.kind.code in {CredentialUnknown.code, RouteUnknown.code}:
             return CredentialUnknown(
                 f"There is no credential {name} for this caller.", remedy=remedy
             )
