@@ -168,6 +168,8 @@ def look_around(broker: BrokerProcess, outside: Outside) -> None:
     with httpx2.Client(transport=transport, base_url="http://localhost") as admin:
         assert outside.answer(admin.get("/v1/status")).status_code == 200
         outside.answer(admin.post("/v1/credentials/search-api/refresh"))
+    openapi = Path(__file__).parents[2] / "docs" / "openapi.json"
+    outside.add("OpenAPI", openapi.read_text())
     assert broker.process is not None
     process = Path("/proc") / str(broker.process.pid)
     for name in ("environ", "cmdline", "status"):
