@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import copy
 import logging
+import pickle
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -407,6 +409,8 @@ def test_what_remains_after_the_answer_does_not_print_the_key(
     texts = [caplog.text, repr(response), repr(request), repr(request.headers), str(response.url)]
     texts += [repr(response.url), str(caught.value), repr(dict(request.headers))]
     texts += [repr(request.headers.copy().raw), repr(list(request.headers.items()))]
+    for whole in (copy.deepcopy(request), pickle.loads(pickle.dumps(response)).request):
+        texts += [repr(whole.headers.raw), repr(whole.url.raw_path)]
     texts += [repr(request.headers.multi_items()), repr(request.url.join("/b").raw_path)]
     encoded = base64.b64encode(f"user:{KEY}".encode()).decode()
     assert not [text for text in texts if KEY in text or encoded in text]
