@@ -200,6 +200,8 @@ def assert_talkative(outside: Outside) -> None:
     assert len(outside.texts["audit"].splitlines()) > 20
     metrics = next(text for where, text in outside.texts.items() if "/metrics" in where)
     assert re.search(r'broker_handouts_total\{.*"ok"\} [1-9]', metrics)
+    # Every word that the parts of the broker count under is in the catalogue.
+    assert not re.search(r'(result|status|operation|state)="other"', metrics)
 
 
 def leaks(outside: Outside, secrets: dict[str, str]) -> list[str]:
