@@ -238,6 +238,17 @@ def test_the_quickstart_is_two_commands() -> None:
     assert (ROOT / "tests" / "real" / "test_demo.py").exists()
 
 
+def test_every_link_leads_somewhere() -> None:
+    """Relative links of the README and of docs/ name files that exist."""
+    broken = []
+    for document in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]:
+        for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", document.read_text()):
+            if not target.startswith(("http://", "https://")):
+                place = (document.parent / target).resolve()
+                broken += [] if place.exists() else [f"{document.name}: {target}"]
+    assert broken == []
+
+
 def test_the_words_of_the_table_for_red_exist() -> None:
     """Codes that the table explains are codes of errors, and states of credentials."""
     table = README.partition("## When something is red")[2].partition("## More")[0]
