@@ -1,6 +1,6 @@
 """The admin plane: what an operator may ask, over a socket no other container mounts.
 
-Duty: status, refresh, quit.
+Duty: status, refresh, new client tokens, quit.
 Not its duty: who may open the socket (its directory and mode: ``sockets``).
 Rules:
 
@@ -22,8 +22,8 @@ from broker.api.framework import create_app, document, peer, request_id, unless_
 from broker.api.health import Health
 from broker.api.problems import Problems
 from broker.credentials.model import CredentialKey, Entry
-from broker.errors import CallerForbidden
-from broker.protocol.names import CREDENTIALS_PATH, QUIT_PATH, STATUS_PATH
+from broker.errors import CallerForbidden, RouteUnknown
+from broker.protocol.names import CLIENTS_PATH, CREDENTIALS_PATH, QUIT_PATH, STATUS_PATH
 
 log = logging.getLogger("broker.admin")
 
@@ -41,6 +41,7 @@ def create_admin_plane(
     health: Health,
     keepers: Refresher,
     vault: Callable[[], dict[str, Any]],
+    replace_token: Callable[[str], bool],
     quit_broker: Callable[[], None],
     problems: Problems,
     own_uid: int,
@@ -52,6 +53,7 @@ def create_admin_plane(
         health: how the broker stands.
         keepers: refresh on demand.
         vault: tells how the session with Vault stands, as JSON members.
+        replace_token: writes a new client token; False for a client that has none.
         quit_broker: begins the stop.
         problems: makes answers of errors.
         own_uid: the broker's effective uid; who has it may ask.
@@ -91,6 +93,20 @@ def create_admin_plane(
         log.info("operator asks to refresh %s", name, extra={"request_id": request_id(request)})
         await unless_gone(request, keepers.refresh(CredentialKey(name)))
         return document({"name": name, **health.credential(name)})
+
+    @app.post(
+        CLIENTS_PATH + "/{name}/client-token",
+        operation_id="replaceClientToken",
+        summary="Give a client a new token; the old one is taken for a minute more",
+        dependencies=may,
+    )
+    async def replace_client_token(
+        name: Annotated[str, Path(description="The client's name.")], request: Request
+    ) -> Response:
+        log.info("operator asks for a new client token", extra={"request_id": request_id(request)})
+        if not replace_token(name):
+            raise RouteUnknown("No such client with a token.")
+        return document({"client": name, "replaced": True})
 
     @app.post(QUIT_PATH, operation_id="quit", summary="Stop the broker", dependencies=may)
     async def quit_() -> Response:

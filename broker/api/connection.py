@@ -213,10 +213,10 @@ class Connection(HttpToolsProtocol):
             self._start_asgi_task(cycle, app)
         elif self._verdict:
             self._say(self._verdict)
-        elif self._rest:
-            self._parse_rest_soon()
-        else:
+        elif not self._rest:
             self.flow.resume_reading()
+        # The rest of a body may be among what waits, also of the request just started.
+        self._parse_rest_soon()
 
     def _refuse(self, error: BrokerError) -> None:
         """Answer the request being parsed with ``error``, after those before it."""

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, Final
 
 from broker.access.authorizer import ListAuthorizer
 from broker.access.caller import Callers
@@ -43,6 +43,11 @@ from broker.telemetry.events import Events
 from broker.telemetry.metrics import Metrics
 from broker.vault.client import VaultClient
 from broker.vault.session import Session
+
+LINGER: Final = 20.0
+"""Seconds an old Vault token outlasts the longest request that may still use it."""
+TOKEN_OVERLAP: Final = 60.0
+"""Seconds a replaced client token is still taken: the client reads the file after a 401."""
 
 
 @dataclass(slots=True)
@@ -97,7 +102,12 @@ def build(
     events = Events(metrics)
     vault = vault_client(settings.vault, clock=clock, metrics=metrics)
     session = Session(
-        vault, vault_login(settings.vault.auth, vault), clock=clock, rng=rng, metrics=metrics
+        vault,
+        vault_login(settings.vault.auth, vault),
+        clock=clock,
+        rng=rng,
+        metrics=metrics,
+        linger=settings.vault.timeout + LINGER,
     )
     store = CredentialStore(clock)
     masking = Masking(clock, redactor)
@@ -194,6 +204,7 @@ def _listeners(
             health=broker.health,
             keepers=broker.keepers,
             vault=lambda: _session_status(broker),
+            replace_token=lambda name: _replace_token(broker, name),
             quit_broker=quit_broker,
             problems=problems,
             own_uid=own_uid,
@@ -212,6 +223,14 @@ def _listeners(
                 clock,
             )
         )
+
+
+def _replace_token(broker: Broker, name: str) -> bool:
+    client = broker.settings.clients.get(name)
+    if client is None or client.proof == "uid":
+        return False
+    broker.token_files.replace(translate.client(client), overlap=TOKEN_OVERLAP)
+    return True
 
 
 def _session_status(broker: Broker) -> dict[str, Any]:

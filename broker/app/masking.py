@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from broker.clock import Clock
-from broker.credentials.model import Entry
+from broker.credentials.model import Entry, Snapshot
 from broker.protocol.redaction import Redactor
 from broker.secret import SecretValue
 from broker.vault.generation import Generation
@@ -36,9 +36,7 @@ class Masking:
         new = after.snapshot
         if old is not None and new is not None and old.data is new.data:
             return
-        self._swap(
-            () if old is None else old.data.values(), () if new is None else new.data.values()
-        )
+        self._swap(_secrets(old), _secrets(new))
 
     def token(self, generation: Generation | None) -> None:
         """The Vault token may have changed."""
@@ -53,3 +51,8 @@ class Masking:
         self._leaving.extend((now + MEMORY, value) for value in old)
         while self._leaving and self._leaving[0][0] <= now:
             self._redactor.forget(self._leaving.popleft()[1])
+
+
+def _secrets(snapshot: Snapshot | None) -> tuple[SecretValue, ...]:
+    """What is handed out, and what it was assembled from: a DSN is known, its password too."""
+    return () if snapshot is None else (*snapshot.data.values(), *snapshot.parts.values())

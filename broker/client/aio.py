@@ -74,7 +74,7 @@ class Broker:
             name: as configured in the broker.
             wait: seconds to wait for a first value, at the start of the pod.
             lasting: seconds for which the value will be used; a cached one that may be used
-                for less is confirmed first.
+                for less is confirmed first, if the broker can be reached.
 
         Raises:
             CredentialUnknown: no such credential for this caller.

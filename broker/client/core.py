@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from math import ceil, inf
 from typing import Final, TypeAlias, TypeVar
 from urllib.parse import quote
 
@@ -31,6 +32,7 @@ from broker.errors import (
     CallerUnauthenticated,
     CredentialUnavailable,
     CredentialUnknown,
+    RouteUnknown,
 )
 from broker.protocol import names
 from broker.protocol.models import ReportRequest
@@ -153,7 +155,8 @@ class Core:
 
         Raises:
             CredentialUnknown, CredentialUnavailable, CallerUnauthenticated, CallerForbidden,
-            BrokerUnreachable, BrokerAnswerInvalid, SettingsError: no value.
+            BrokerAnswerInvalid, SettingsError: no value.
+            BrokerUnreachable: no answer, and nothing held that may be used.
         """
         place = (name, work.tool)
         held = self._held.get(place)
@@ -161,9 +164,17 @@ class Core:
         if held is not None:
             headers["If-None-Match"] = f'"{held.version}"'
         if wait > 0 and held is None:
-            headers["Prefer"] = f"wait={wait:.0f}"
+            headers["Prefer"] = f"wait={ceil(wait)}"
         path = names.credential_path(name)
-        reply, sent = yield from self._ask("GET", path, work, headers, within=ANSWER_WITHIN + wait)
+        try:
+            reply, sent = yield from self._ask(
+                "GET", path, work, headers, within=ANSWER_WITHIN + wait
+            )
+        except BrokerUnreachable:
+            usable = self.cached(name, work)  # if not for as long as was wished
+            if usable is None:
+                raise
+            return usable
         if reply.status == 304 and held is not None:
             credential = prolonged(held, reply.headers, sent=sent)
         elif reply.status == 200:
@@ -172,7 +183,9 @@ class Core:
         else:
             self._held.pop(place, None)
             raise self._error(reply, name)
-        self._held[place] = credential
+        newest = self._held.get(place)
+        if newest is None or newest.asked_at <= credential.asked_at:
+            self._held[place] = credential
         return credential
 
     def report(
@@ -200,8 +213,15 @@ class Core:
             return None
         if reply.status != 200:
             raise self._error(reply, credential.name)
+        self._distrust(credential)
         newest = yield from self.fetch(credential.name, work)
         return newest if newest.version != credential.version else None
+
+    def _distrust(self, refused: Credential) -> None:
+        """Let other tools that hold this version ask before they use it again."""
+        for place, held in list(self._held.items()):
+            if held.name == refused.name and held.version == refused.version:
+                self._held[place] = replace(held, deadline=-inf)
 
     def _ask(
         self,
@@ -259,7 +279,8 @@ class Core:
             return CallerUnauthenticated("The broker does not know this caller.", remedy=remedy)
         if reply.status == 403:
             return CallerForbidden(f"This caller may not have {name} for this.", remedy=remedy)
-        if problem.kind.code == CredentialUnknown.code:
+        # A name that cannot stand in a path leads to no route at all.
+        if problem.kind.code in {CredentialUnknown.code, RouteUnknown.code}:
             return CredentialUnknown(
                 f"There is no credential {name} for this caller.", remedy=remedy
             )

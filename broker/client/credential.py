@@ -74,6 +74,8 @@ class Credential:
     """Ask again before this; the value is not revoked earlier and may be afterwards."""
     deadline: float
     """``use_until`` on the clock of this process (``Clock.now()``)."""
+    asked_at: float
+    """When this was asked for, on the same clock: of two answers the later asked is newer."""
     source_version: str = ""
     """Vault's own number, for people."""
 
@@ -139,6 +141,7 @@ def read_handout(document: object, *, name: str, sent: Moment) -> Credential:
         expires_at=answer.moment_or_none("expires_at"),
         use_until=use_until,
         deadline=sent.deadline(issued_at=issued_at, use_until=use_until),
+        asked_at=sent.now,
         source_version=answer.get("source_version", str, None) or "",
     )
 
@@ -164,6 +167,7 @@ def prolonged(credential: Credential, headers: Mapping[str, str], *, sent: Momen
         expires_at=answer.moment_or_none(names.EXPIRES_AT.lower()),
         use_until=use_until,
         deadline=sent.deadline(issued_at=issued_at, use_until=use_until),
+        asked_at=sent.now,
     )
 
 

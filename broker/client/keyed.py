@@ -66,6 +66,10 @@ class KeyedHeaders(_Headers):
     def __repr__(self) -> str:
         return super().__repr__() + ("" if self._line is None else f" + {self._line[0]}: {MASK}")
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled and deeply copied without the key."""
+        return type(self).__bases__[1], (super().raw,)
+
 
 class KeyedURL(_URL):
     """A URL with one more query parameter, which its text and copies do not have."""
@@ -77,6 +81,10 @@ class KeyedURL(_URL):
             return before
         name, value = self._parameter
         return before + joint + f"{name}={value.reveal()}".encode()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled and deeply copied without the key."""
+        return type(self).__bases__[1], (str(self),)
 
     @property
     def query(self) -> bytes:

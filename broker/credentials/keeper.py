@@ -76,6 +76,10 @@ class Keeper:
         self._started = self._finished = 0
         self._warned = ""
 
+    def announce(self) -> None:
+        """Publish that the credential is kept, so that readers can wait for its value."""
+        self._publish(inf)
+
     async def run(self) -> None:
         """Keep the credential until cancelled."""
         status, clock = self._status, self._d.clock

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping
-from typing import Protocol
 
 from broker.credentials.keeper import Deps, Keeper
 from broker.credentials.model import CredentialKey, CredentialSpec, Entry
@@ -83,6 +82,7 @@ class Keepers:
         if len(self._kept) >= self._capacity:
             raise CredentialUnavailable("too many credentials are kept", name=key.name)
         keeper = Keeper(spec, self._d, self._proofs.get(key.name))
+        keeper.announce()
         task = asyncio.create_task(keeper.run(), name=f"keeper {key.name}")
         self._kept[key] = keeper, task
         return keeper
@@ -144,13 +144,3 @@ class Keepers:
         del before
         if after.revalidating and after.reason == "clock_jumped" and after.key in self._kept:
             self._kept[after.key][0].doubt()
-
-
-class Reports(Protocol):
-    """What the hand-out needs of the keepers."""
-
-    async def report(
-        self, key: CredentialKey, version: str, status: int, detail: str = ""
-    ) -> Entry | None:
-        """See ``Keepers.report``."""
-        ...

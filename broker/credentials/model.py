@@ -169,6 +169,9 @@ class Snapshot:
     lease: Lease | None = None
     own_expiry_wall: float | None = None
     """The credential's own expiry as Unix time, less the skew allowance."""
+    parts: Mapping[str, SecretValue] = field(default_factory=dict)
+    """What ``fields`` assembled ``data`` from, as in Vault: never handed out, but masked in
+    the log like ``data``. Empty when ``data`` is as in Vault."""
 
     def expires_at(self, *, now: float, wall: float, max_staleness: float = inf) -> float:
         """Effective expiry on ``Clock.now()`` (DESIGN promise 1); ``inf`` when none.

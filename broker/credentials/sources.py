@@ -128,6 +128,7 @@ def kv_snapshot(
         validated_at=value.sent_at,
         source_version="" if value.version is None else str(value.version),
         own_expiry_wall=own_expiry(source.expiry, value),
+        parts=value.data if spec.fields else {},
     )
 
 
@@ -159,6 +160,7 @@ def leased_snapshot(
         obtained_at=grant.sent_at,
         validated_at=grant.sent_at,
         lease=lease,
+        parts=grant.data if spec.fields else {},
     )
 
 

@@ -38,11 +38,22 @@ def main(arguments: list[str] | None = None) -> int:
         return asyncio.run(_run(stage, clock, hold=options.hold, report=options.report))
     except KeyboardInterrupt:
         return INTERRUPTED
-    except PartError as error:
-        print(error, file=sys.stderr)
+    except (PartError, ExceptionGroup) as error:
+        faults_of_parts, rest = _split(error)
+        if rest is not None:
+            raise
+        print(*faults_of_parts, sep="\n", file=sys.stderr)
         return BROKEN
     finally:
         stage.stop()
+
+
+def _split(error: Exception) -> tuple[list[Exception], Exception | None]:
+    """What parts of the demo did wrong, and what is left: a fault of the demo itself."""
+    if not isinstance(error, ExceptionGroup):
+        return [error], None
+    parts, rest = error.split(PartError)
+    return list(parts.exceptions) if parts else [], rest
 
 
 async def _run(stage: Stage, clock: Clock, *, hold: bool, report: Path | None) -> int:
@@ -60,10 +71,20 @@ async def _run(stage: Stage, clock: Clock, *, hold: bool, report: Path | None) -
         if hold:
             code = _conclude(watch.settle(), [], timeline, report)
             timeline.lines("All of it goes on running until Ctrl-C", _to_try(stage))
-            await asyncio.Event().wait()
+            await _ctrl_c()
             return code
     wrong = await end(stage, watch, timeline, clock)
     return _conclude(watch.settle(), wrong, timeline, report)
+
+
+async def _ctrl_c() -> None:
+    """Wait for SIGINT, which asyncio turns into a cancellation of this task."""
+    task = asyncio.current_task()
+    try:
+        await asyncio.Event().wait()
+    except asyncio.CancelledError:
+        if task is not None:
+            task.uncancel()  # asked for: the exit code is that of the story
 
 
 def _conclude(facts: Facts, wrong: list[str], timeline: Timeline, report: Path | None) -> int:

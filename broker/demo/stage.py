@@ -12,7 +12,6 @@ Rules:
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import os
 import shutil
 import sys
@@ -248,11 +247,6 @@ class Stage:
             "SEARCH_API_KEY": value["api_key"],
             "ORDERS_DSN": dsn.replace("{{password}}", lease["data"]["password"]),
         }
-
-
-def lease_digest(lease_id: str) -> str:
-    """How the audit log names a lease (``broker.audit.record``)."""
-    return hashlib.sha256(lease_id.encode()).hexdigest()[:16]
 
 
 def _environment(extra: Mapping[str, str]) -> dict[str, str]:

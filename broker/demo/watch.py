@@ -18,11 +18,12 @@ from typing import Any, Final
 
 import httpx2
 
+from broker.audit.record import lease_digest
 from broker.clock import Clock
 from broker.demo.facts import BROKER, ENVIRONMENT, Facts, Handout, LeaseLife, SearchCall, ToolCall
 from broker.demo.looks import Look, Tail, look_at_openbao, unix_time
 from broker.demo.openbao_admin import AdminError
-from broker.demo.stage import Stage, lease_digest
+from broker.demo.stage import Stage
 from broker.secret import MASK
 
 LOOK: Final = 0.35

@@ -30,6 +30,7 @@ TOKENS_PATH: Final = "/v1/tokens"
 EVENTS_PATH: Final = "/v1/events"
 STATUS_PATH: Final = "/v1/status"
 QUIT_PATH: Final = "/v1/quit"
+CLIENTS_PATH: Final = "/v1/clients"
 REPORTS_SUFFIX: Final = "/reports"
 
 

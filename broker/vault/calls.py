@@ -73,7 +73,7 @@ class Calls:
     Args:
         transport: HTTP.
         limiter: slots; as many threads are kept.
-        clock: time; readable from threads.
+        clock: time; read in the event loop only.
         timeout: deadline of one request in seconds, from when it has its slot.
         close_timeout: longest ``aclose`` in seconds.
         metrics: told of each request.
@@ -111,7 +111,11 @@ class Calls:
         await self._limiter.acquire(call.priority)
         sent_at, wall = self._clock.now(), self._clock.wall()
         exchange = self._transport.exchange(sent_at)
-        flight = self._workers.submit(partial(_carry_out, call, exchange, sent_at, wall))
+        try:
+            flight = self._workers.submit(partial(_carry_out, call, exchange, sent_at, wall))
+        except VaultUnavailable:
+            self._limiter.release(call.priority)
+            raise
         done = asyncio.Event()
         self._under_way.add(exchange)
         flight.add_done_callback(partial(self._landed, call, exchange, done))

@@ -57,7 +57,7 @@ class VaultClient(Changes):
 
     Args:
         address: ``https://host:port`` of Vault.
-        clock: time; readable from threads.
+        clock: time; read in the event loop only.
         namespace: Vault namespace, or empty.
         timeout: deadline of one request in seconds, connection included, the wait in
             the limiter's queue not.

@@ -19,6 +19,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import stat
 from contextlib import suppress
 from pathlib import Path
@@ -30,6 +31,8 @@ from broker.vault.interface import TokenGrant, VaultPort
 
 FILE_CAP: Final = 64 * 1024
 """Most bytes of a token file; service-account tokens have one or two thousand."""
+PRINTABLE: Final = re.compile(rb"[!-~]+")
+"""What may stand in a header: ASCII without white space."""
 
 
 class Login(Protocol):
@@ -169,7 +172,7 @@ def read_token(path: Path) -> SecretValue:
     text = content.strip()
     if not text:
         raise TokenFileUnusable(f"{path} is empty")
-    if not all(0x21 <= byte <= 0x7E for byte in text):
+    if not PRINTABLE.fullmatch(text):
         # Also what would split or end a header.
         raise TokenFileUnusable(f"{path} holds no token: white space or bytes not in ASCII")
     return SecretValue(text.decode("ascii"))

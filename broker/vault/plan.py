@@ -7,7 +7,7 @@ Rules (DESIGN promises 3 and 4):
 * a token's limit cannot always be read: it shows as a renewal that brought less than
   before. A third of the full life before the end something happens: a renewal, or a
   login when the token cannot be renewed or was cut short;
-* two attempts are never closer than ``FLOOR``;
+* two renewals, or two logins, are never closer than ``FLOOR``;
 * a wait ends before the token does, unless less than ``FLOOR`` is left, or Vault
   itself asked for a longer one (``Retry-After``);
 * jitter only ever moves a step earlier.
@@ -80,9 +80,14 @@ class TokenLife:
         return self.granted_at + self.ttl
 
     @property
+    def cut(self) -> bool:
+        """Whether the last grant was cut short: a limit nears."""
+        return self.ttl < self.full * SHORT
+
+    @property
     def extendable(self) -> bool:
         """Whether a renewal can be expected to help."""
-        return self.renewable and self.ttl >= self.full * SHORT
+        return self.renewable and not self.cut
 
 
 def life_of(
@@ -105,8 +110,10 @@ def due(life: TokenLife, *, jitter: float) -> Step:
     """The step after a success."""
     if life.ttl == inf:
         return Step(Action.REST, inf)
+    # A grant cut short came from a renewal; the login it calls for need not wait as well.
+    floor = 0.0 if life.cut else FLOOR
     wanted = life.expires_at - life.full * (LAST + SPREAD * jitter)
-    at = max(wanted, life.granted_at + FLOOR)
+    at = max(wanted, life.granted_at + floor)
     return Step(Action.RENEW if life.extendable else Action.LOG_IN, at)
 
 

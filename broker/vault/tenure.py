@@ -93,7 +93,10 @@ class Tenure:
     def reason(self) -> BrokerError:
         """Why there is no usable generation; a copy, since several may raise it."""
         if self._error is None:
-            return LoginError("the broker has not logged in to Vault yet")
+            known = (
+                "not logged in to Vault yet" if self.current is None else "no living Vault token"
+            )
+            return LoginError(f"the broker has {known}")
         return copy.copy(self._error)
 
     # --- events -----------------------------------------------------------------------

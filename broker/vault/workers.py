@@ -18,6 +18,8 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from typing import TypeVar
 
+from broker.errors import VaultUnavailable
+
 T = TypeVar("T")
 
 
@@ -37,7 +39,11 @@ class Workers:
         self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
 
     def submit(self, work: Callable[[], T]) -> asyncio.Future[T]:
-        """Run ``work`` in a thread. The future cannot stop it; cancelling only forgets it."""
+        """Run ``work`` in a thread. The future cannot stop it; cancelling only forgets it.
+
+        Raises:
+            VaultUnavailable: there is no thread, and the system gives none.
+        """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
 
@@ -62,9 +68,7 @@ class Workers:
                 pass  # the loop is closed: nobody is left to be told
 
         if self._busy >= self._threads and self._threads < self._most:
-            self._threads += 1
-            name = f"{self._name}-{self._threads}"
-            threading.Thread(target=self._serve, name=name, daemon=True).start()
+            self._start_one()
         self._busy += 1
         self._jobs.put(job)
         return future
@@ -73,6 +77,16 @@ class Workers:
         """Let the idle threads end, and the busy ones after their call. Waits for none."""
         for _ in range(self._threads):
             self._jobs.put(None)
+
+    def _start_one(self) -> None:
+        name = f"{self._name}-{self._threads + 1}"
+        try:
+            threading.Thread(target=self._serve, name=name, daemon=True).start()
+        except RuntimeError as error:  # the container's limit of processes, or its memory
+            if not self._threads:
+                raise VaultUnavailable("The system gives no thread to call Vault in.") from error
+        else:
+            self._threads += 1
 
     def _serve(self) -> None:
         while (job := self._jobs.get()) is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,28 @@ ROOT = Path(__file__).parents[2]
 CLOCK = ROOT / "broker" / "clock.py"
 PRODUCT = [path for path in sorted((ROOT / "broker").rglob("*.py")) if "demo" not in path.parts]
 TESTS = sorted((ROOT / "tests").rglob("test_*.py"))
+
+
+# Where a secret's text is needed, and why. A new place is a decision: it comes with its reason.
+REVEALS = {
+    "broker/app/diagnosis_login.py": "reads the claims of the service-account token for 'check'",
+    "broker/client/core.py": "the client token, into the Authorization header",
+    "broker/client/credential.py": "the author's own call for the text",
+    "broker/client/keyed.py": "the key, into the upstream request",
+    "broker/credentials/sources.py": "fields that are assembled, and expiry read from a field",
+    "broker/handout/answer.py": "the answer itself",
+    "broker/protocol/redaction.py": "learns what to mask",
+    "broker/vault/client.py": "the service-account token, into the login",
+    "broker/vault/login.py": "checks the shape of a token read from a file",
+    "broker/vault/wire.py": "the Vault token, into its header",
+}
+ENVIRONMENT = {
+    "broker/app/run.py": "handed to reload, which lays it over the file",
+    "broker/cli/check.py": "handed to settings",
+    "broker/cli/run.py": "handed to settings",
+    "broker/client/setup.py": "BROKER_URL and BROKER_TOKEN_FILE",
+    "broker/settings/load.py": "BROKER__… and VAULT_…",
+}
 
 
 def name(path: Path) -> str:
@@ -71,3 +94,31 @@ def test_a_test_says_what_it_shows(path: Path) -> None:
         and not ast.get_docstring(node)
     ]
     assert silent == []
+
+
+def test_secrets_are_revealed_in_known_places_only() -> None:
+    """A call of reveal() stands in a file of REVEALS, and every file there has one."""
+    found = {name(path) for path in PRODUCT if ".reveal()" in path.read_text()}
+    assert found == REVEALS.keys()
+
+
+def test_the_environment_is_read_in_known_places_only() -> None:
+    """Nothing else looks there: what a library would take silently is not ours to take."""
+    found = set()
+    for path in PRODUCT:
+        tree = ast.parse(path.read_text())
+        used = {*attributes(tree), *imports(tree)}
+        if used & {"os.environ", "os.getenv", "os.environb"}:
+            found.add(name(path))
+    assert found == ENVIRONMENT.keys()
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in PRODUCT if "__all__" in path.read_text()], ids=name
+)
+def test_public_names_exist_and_are_told_in_order(path: Path) -> None:
+    """What __all__ promises can be imported."""
+    module = import_module(".".join(path.relative_to(ROOT).with_suffix("").parts))
+    promised = list(module.__all__)
+    assert sorted(set(promised)) == sorted(promised)
+    assert [each for each in promised if not hasattr(module, each)] == []

@@ -138,3 +138,14 @@ def imported_by(tree: ast.Module) -> Iterator[str]:
             yield from (alias.name.partition(".")[0] for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             yield node.module.partition(".")[0]
+
+
+def test_running_loads_no_mcp_no_demo_no_developer_tools() -> None:
+    """What 'broker run' loads is what the image holds and memory pays for."""
+    loaded = loaded_by("import broker.app.run, broker.cli.run")
+    tops = {name.partition(".")[0] for name in loaded}
+    assert {"uvicorn", "hvac", "fastapi"} <= tops
+    unwanted = {"mcp", "kubernetes", "rich", "httpx", "httpx2", "psycopg", "jwt", "cryptography"}
+    unwanted |= {"pytest", "hypothesis", "importlinter", "testcontainers", "prometheus_client"}
+    assert tops & unwanted == set()
+    assert {name for name in loaded if name.startswith(("broker.demo", "broker.client"))} == set()

@@ -471,14 +471,14 @@ class TestServer:
         path = await world.leased("late", "users")
         grant = await login(world)
         await world.pause()
-        timed_out = asyncio.create_task(refused(world.port.lease(grant.token, path=path)))
+        timed_out = asyncio.create_task(refused(world.hasty.lease(grant.token, path=path)))
         assert type(await timed_out) is VaultTimeout
-        abandoned = asyncio.create_task(world.port.lease(grant.token, path=path))
+        abandoned = asyncio.create_task(world.hasty.lease(grant.token, path=path))
         await world.clock.sleep(0.2)
         abandoned.cancel()
         await asyncio.gather(abandoned, return_exceptions=True)
         await world.resume()
-        await world.port.aclose()
+        await world.hasty.aclose()
         for _ in range(40):
             if not await world.living(path):
                 break

@@ -33,10 +33,14 @@ def lives(draw: st.DrawFn) -> TokenLife:
 
 @given(lives(), jitters)
 def test_success_waits_the_floor_and_ends_before_the_token(life: TokenLife, jitter: float) -> None:
-    """After a grant: never sooner than the floor, never past the token's end."""
+    """After a grant: never past the token's end, and never sooner than the floor.
+
+    But for a login that a renewal just cut short calls for: logins have their own floor.
+    """
     step = plan.due(life, jitter=jitter)
     wait = step.at - life.granted_at
-    assert wait >= plan.FLOOR - 1e-6
+    if step.action is Action.RENEW or not life.cut:
+        assert wait >= plan.FLOOR - 1e-6
     assert wait <= max(life.ttl, plan.FLOOR) + 1e-6
     assert step.action is (Action.RENEW if life.extendable else Action.LOG_IN)
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import psycopg
 import pytest
 
@@ -242,6 +243,23 @@ def test_a_taken_port_is_a_clear_error_and_not_a_traceback(broker: BrokerProcess
         assert broker.process.wait(20) not in (0, None)
     assert str(broker.port) in broker.logs()
     assert "Traceback" not in broker.logs()
+
+
+def test_an_operator_replaces_a_client_token_with_an_overlap(broker: BrokerProcess) -> None:
+    """The new file is taken at once, the old text for a minute more."""
+    broker.start()
+    old = broker.token("search-mcp")
+    socket_path = str(broker.directory / "admin" / "admin.sock")
+    transport = httpx2.HTTPTransport(uds=socket_path)
+    with httpx2.Client(transport=transport, base_url="http://localhost") as admin:
+        assert admin.post("/v1/clients/search-mcp/client-token").status_code == 200
+        assert admin.get("/v1/status").json()["ready"] is True
+    assert broker.token("search-mcp") != old
+    for token in (old, broker.token("search-mcp")):
+        answer = broker.http.get(
+            "/v1/credentials/search-api", headers={"Authorization": f"Bearer {token}"}
+        )
+        assert answer.status_code == 200
 
 
 def test_a_second_signal_ends_at_once(broker: BrokerProcess) -> None:

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from broker.demo.openbao import OpenBao
-from broker.demo.openbao_admin import AdminError
+from broker.demo.openbao_admin import Admin, AdminError
 from broker.demo.postgres import Postgres
 from broker.secret import SecretValue
 from tests.conftest import KubernetesAuth
@@ -73,6 +73,33 @@ def test_login_is_refused(openbao: OpenBao, kubernetes_auth: KubernetesAuth, fau
         cluster.behaviour = "answer"
     assert caught.value.status == 403
     assert login(openbao, kubernetes_auth.token())
+
+
+def test_a_renewal_reviews_the_token_of_the_login_again(
+    openbao: OpenBao, kubernetes_auth: KubernetesAuth
+) -> None:
+    """OpenBao renews a Vault token only while the login's service-account token is good."""
+    cluster = kubernetes_auth.cluster
+    cluster.accounts.create("mcp", "short-lived")
+    openbao.admin.kubernetes_role(
+        "short-lived",
+        service_account="short-lived",
+        namespace="mcp",
+        audience="vault",
+        policies=["broker"],
+        token_ttl="1h",
+    )
+    jwt = cluster.accounts.issue("mcp", "short-lived", audiences=["vault"])
+    caller = Admin(openbao.address, SecretValue(login(openbao, jwt, "short-lived")["client_token"]))
+    try:
+        assert caller.request("POST", "auth/token/renew-self", {})["auth"]["lease_duration"] == 3600
+        cluster.accounts.delete("mcp", "short-lived")
+        with pytest.raises(AdminError) as caught:
+            caller.request("POST", "auth/token/renew-self", {})
+        assert caught.value.status == 403
+        assert caller.request("GET", "auth/token/lookup-self")["data"]["ttl"] > 3500
+    finally:
+        caller.close()
 
 
 def test_login_waits_while_token_review_hangs(

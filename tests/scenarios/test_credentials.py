@@ -19,6 +19,8 @@ from broker.credentials.model import (
     State,
 )
 from broker.errors import (
+    CredentialUnavailable,
+    CredentialUnknown,
     ProofFailed,
     VaultDenied,
     VaultError,
@@ -570,3 +572,29 @@ async def test_a_denied_read_of_a_live_token_is_about_the_path() -> None:
         assert generation is not None
         assert generation.number == 1
         assert w.state(KV) is State.REFUSED
+
+
+async def test_a_credential_can_be_kept_on_demand_by_any_number_at_once() -> None:
+    """A hundred who ask for it together cause one request, and all get the value."""
+    async with world(LEASED, start=False) as w:
+        assert w.store.get(LEASED.key) is None
+        asked = (w.keepers.ensure(LEASED.key, w.clock.now() + 5) for _ in range(100))
+        entries = await asyncio.gather(*asked)
+        assert len({entry.revision for entry in entries}) == 1
+        assert w.vault.count("lease") == 1
+
+
+async def test_what_cannot_be_kept_on_demand_says_so() -> None:
+    """Unknown, too many, or without a value by the deadline: three clear errors."""
+    async with world(KV, LEASED, start=False, capacity=1) as w:
+        with pytest.raises(CredentialUnknown):
+            await w.keepers.ensure(CredentialKey("nothing"), w.clock.now() + 5)
+        with pytest.raises(CredentialUnknown):
+            await w.keepers.ensure(CredentialKey("search-api", "somebody"), w.clock.now() + 5)
+        fault = w.vault.outage()
+        with pytest.raises(CredentialUnavailable):
+            await w.keepers.ensure(KV.key, w.clock.now() + 5)
+        assert w.clock.now() == pytest.approx(5, abs=0.01)
+        w.vault.heal(fault)
+        with pytest.raises(CredentialUnavailable, match="too many"):
+            await w.keepers.ensure(LEASED.key, w.clock.now() + 5)

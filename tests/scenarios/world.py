@@ -129,6 +129,8 @@ async def world(
     log_in: bool = True,
     settle: bool = True,
     limited: bool = False,
+    start: bool = True,
+    capacity: int = 10_000,
 ) -> AsyncIterator[World]:
     """A world at time 0 in which ``specs`` have had their first attempt.
 
@@ -158,11 +160,12 @@ async def world(
         events=said,
         new_version=lambda: f"v{next(versions)}",
     )
-    keepers = Keepers(specs, deps, proofs=proofs)
+    keepers = Keepers(specs, deps, proofs=proofs, capacity=capacity)
     retiring = asyncio.create_task(retirer.run())
     if log_in:
         session.log_in()
-    keepers.start()
+    if start:
+        keepers.start()
     if settle:
         await keepers.settled(clock.now() + 60)
     try:

@@ -137,6 +137,7 @@ class Assembly:
         self.problems = Problems(self.clock, RequestIds(random.Random(7)))
         self.health = Health(self.clock, self.store, dict.fromkeys(self.names, True))
         self.quits = 0
+        self.replaced: list[str] = []
         self.fast = FastHandout(self.service, self.problems, self.names)
         self.data = create_data_plane(
             service=self.service, events=self.events, problems=self.problems, clock=self.clock
@@ -145,6 +146,7 @@ class Assembly:
             health=self.health,
             keepers=self.keepers,
             vault=lambda: {"generation": 1},
+            replace_token=self._replace_token,
             quit_broker=self._quit,
             problems=self.problems,
             own_uid=os.geteuid(),
@@ -155,6 +157,10 @@ class Assembly:
 
     def _quit(self) -> None:
         self.quits += 1
+
+    def _replace_token(self, name: str) -> bool:
+        self.replaced.append(name)
+        return name == "search-mcp"
 
     def publish(self, name: str = "search-api", version: str = "v1", **changes: Any) -> Entry:
         """Publish a fresh entry; ``changes`` as of ``Entry``."""

@@ -68,8 +68,8 @@ class BrokerProcess:
     def spawn(self) -> None:
         """Start the process without waiting for anything."""
         environment = {"PATH": os.environ["PATH"], **self._environment}
-        if "COVERAGE_PROCESS_START" in os.environ:
-            environment["COVERAGE_PROCESS_START"] = os.environ["COVERAGE_PROCESS_START"]
+        # So that what only a real process runs is measured as well.
+        environment |= {k: v for k, v in os.environ.items() if k.startswith("COVERAGE_")}
         with self.log_file.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "broker", "run", "--config", str(self.config_file)],

@@ -59,6 +59,16 @@ async def test_refresh(served: Serving) -> None:
     assert (reply.status, reply.json()["code"]) == (404, "credential_unknown")
 
 
+async def test_a_new_client_token(served: Serving) -> None:
+    """A client gets a new token on demand; one without a token is unknown."""
+    wire = await admin(served)
+    reply = await wire.get("/v1/clients/search-mcp/client-token", method="POST")
+    assert (reply.status, reply.json()) == (200, {"client": "search-mcp", "replaced": True})
+    reply = await wire.get("/v1/clients/nobody/client-token", method="POST")
+    assert (reply.status, reply.json()["code"]) == (404, "route_unknown")
+    assert served.broker.replaced == ["search-mcp", "nobody"]
+
+
 async def test_quit(served: Serving) -> None:
     """Quit begins the stop, once it is asked for by POST."""
     wire = await admin(served)
@@ -73,6 +83,7 @@ async def test_quit(served: Serving) -> None:
     [
         ("GET", "/v1/status"),
         ("POST", "/v1/credentials/search-api/refresh"),
+        ("POST", "/v1/clients/search-mcp/client-token"),
         ("POST", "/v1/quit"),
     ],
 )
@@ -83,6 +94,7 @@ async def test_another_uid_is_no_operator(served: Serving, method: str, path: st
         health=broker.health,
         keepers=broker.keepers,
         vault=dict,
+        replace_token=broker._replace_token,
         quit_broker=broker._quit,
         problems=broker.problems,
         own_uid=os.geteuid() + 1,
@@ -91,7 +103,7 @@ async def test_another_uid_is_no_operator(served: Serving, method: str, path: st
     wire = await admin(served, app)
     reply = await wire.get(path, method=method)
     assert (reply.status, reply.json()["code"]) == (403, "caller_forbidden")
-    assert (broker.quits, broker.keepers.asked) == (0, [])
+    assert (broker.quits, broker.keepers.asked, broker.replaced) == (0, [], [])
 
 
 async def test_nobody_on_tcp_is_an_operator(served: Serving) -> None:

@@ -338,6 +338,19 @@ async def test_pipelined_answers_keep_their_order(rig: Rig) -> None:
     assert (await wire.get("/fast/4")).body == b"/4"
 
 
+async def test_rest_of_a_body_behind_a_waiting_request(rig: Rig) -> None:
+    """A queued request whose body has come only in part gets the rest once it is its turn."""
+    wire = await rig.connect()
+    head = b"POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 6\r\n\r\n"
+    await wire.send(GET.replace(b"/echo", b"/wait") + head + b"abc")
+    await asyncio.sleep(0.01)
+    await wire.send(b"def")
+    await asyncio.sleep(0.01)
+    rig.app.gate.set()
+    assert (await wire.reply()).json()["path"] == "/wait"
+    assert (await wire.reply()).json()["body"] == 6
+
+
 async def test_garbage_after_a_good_request(rig: Rig) -> None:
     """The good request is answered first, then the refusal, then the connection ends."""
     wire = await rig.connect()

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import copy
 import logging
+import pickle
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from types import ModuleType
 from typing import Any
 
 import httpx
 import httpx2
 import pytest
 
+from broker.client.keyed import Library
 from broker.client.testing import FakeBroker, header
-from broker.errors import CredentialMalformed, CredentialUnknown
+from broker.errors import ClientError, CredentialMalformed, CredentialUnknown
 from broker.protocol.models import UseDocument
 from tests.simulators.clock import ManualClock, SteppingClock
 
@@ -407,6 +411,8 @@ def test_what_remains_after_the_answer_does_not_print_the_key(
     texts = [caplog.text, repr(response), repr(request), repr(request.headers), str(response.url)]
     texts += [repr(response.url), str(caught.value), repr(dict(request.headers))]
     texts += [repr(request.headers.copy().raw), repr(list(request.headers.items()))]
+    for whole in (copy.deepcopy(request), pickle.loads(pickle.dumps(response)).request):
+        texts += [repr(whole.headers.raw), repr(whole.url.raw_path)]
     texts += [repr(request.headers.multi_items()), repr(request.url.join("/b").raw_path)]
     encoded = base64.b64encode(f"user:{KEY}".encode()).decode()
     assert not [text for text in texts if KEY in text or encoded in text]
@@ -481,3 +487,31 @@ def test_an_auth_of_a_sync_broker_refuses_an_async_client() -> None:
 
     with pytest.raises(TypeError, match="needs a Broker"):
         asyncio.run(send())
+
+
+def test_a_handler_that_asks_the_url_sees_a_key_in_the_query(caller: Caller) -> None:
+    """Query and parameters are those of the wire; the text of the URL is not."""
+    use, _, _ = PLACES["query"]
+    caller.fake.put("placed", {"k": "a b&c"}, use=use)
+
+    def handler(request: Any) -> Any:
+        assert dict(request.url.params) == {"q": "x", "key": "a b&c"}
+        assert request.url.query == b"q=x&key=a%20b%26c"
+        assert str(request.url) == f"{HOME}/a?q=x"
+        return caller.library.Response(200)
+
+    assert caller.send("GET", f"{HOME}/a?q=x", name="placed", handler=handler).status_code == 200
+
+
+def test_a_library_whose_copies_would_leak_gets_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A version that copies headers by their wire form is found out before the first key."""
+
+    class Headers(httpx2.Headers):
+        def __init__(self, headers: Any = None, encoding: str | None = None) -> None:
+            super().__init__(headers.raw if isinstance(headers, Headers) else headers, encoding)
+
+    leaky = ModuleType("leaky")
+    leaky.__dict__.update(vars(httpx2), Headers=Headers)
+    monkeypatch.setitem(sys.modules, "leaky", leaky)
+    with pytest.raises(ClientError, match="This version of leaky copies headers"):
+        Library("leaky")

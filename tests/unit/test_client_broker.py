@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from pathlib import Path
 
+import httpx2
 import pytest
 
 from broker.client import Broker, SyncBroker
@@ -33,6 +36,17 @@ class Refusal(Exception):
         super().__init__(f"{status} from {url}")
         self.response = self
         self.status_code, self.url = status, url
+
+
+class SlowBroker(FakeBroker):
+    """Decides at once and answers after ``delay`` seconds."""
+
+    delay = 0.0
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        response = self.handle_request(request)
+        await self.clock.sleep(self.delay)
+        return response
 
 
 @pytest.fixture
@@ -228,6 +242,20 @@ async def test_a_version_that_was_replaced_meanwhile_is_not_reported(fake: FakeB
     assert len(fake.reported) == 1
 
 
+async def test_a_refused_version_is_distrusted_for_every_tool(fake: FakeBroker) -> None:
+    """One tool's 401 spares the others theirs: they confirm what they hold first."""
+    broker = fake.broker()
+    for tool in ("web_search", "orders"):
+        with working(tool):
+            held = await broker.get("search-api")
+    fake.put_on_report("search-api", {"api_key": NEWER})
+    with working("orders"):
+        await broker.report(held)
+    with working("web_search"):
+        assert (await broker.get("search-api")).value == NEWER
+    assert len(fake.reported) == 1
+
+
 async def test_use_pins_a_version_and_reports_a_401_on_the_way_out(fake: FakeBroker) -> None:
     """The value stays while others move on; the exception passes unchanged, reported."""
     broker = fake.broker()
@@ -292,6 +320,36 @@ async def test_use_confirms_a_value_that_would_not_last(fake: FakeBroker) -> Non
     assert len(fake.asked) == 2
 
 
+async def test_without_a_broker_a_value_is_given_for_less_than_was_wished(
+    fake: FakeBroker,
+) -> None:
+    """A value that may be used now is better than an error, even if it will not last."""
+    broker = fake.broker()
+    held = await broker.get("search-api")
+    fake.down = True
+    assert await broker.get("search-api", lasting=1000) is held
+    await asyncio.sleep(30)
+    with pytest.raises(BrokerUnreachable):
+        await broker.get("search-api", lasting=1000)
+
+
+async def test_an_answer_that_was_asked_for_earlier_does_not_replace_a_later_one() -> None:
+    """A slow answer from before a change does not bring the old value back."""
+    fake = SlowBroker(clock=VirtualClock())
+    fake.put("search-api", {"api_key": KEY})
+    broker = fake.broker()
+    old = await broker.get("search-api")
+    fake.delay = 5.0
+    slow = asyncio.create_task(broker.get("search-api", lasting=1000))
+    await asyncio.sleep(1)
+    fake.delay = 0.0
+    fake.put("search-api", {"api_key": NEWER})
+    newer = await broker.report(old)
+    assert newer is not None
+    assert (await slow).value == KEY
+    assert (await broker.get("search-api")).value == NEWER
+
+
 async def test_the_token_file_is_read_again_after_a_401(fake: FakeBroker, tmp_path: Path) -> None:
     """A replaced client token costs one more request, no error."""
     path = tmp_path / "client-token"
@@ -330,6 +388,16 @@ async def test_a_token_file_that_appears_later_is_waited_for(
     await asyncio.sleep(3)
     path.write_text("t")
     assert (await asking).value == KEY
+
+
+async def test_the_client_brings_little_along() -> None:
+    """Importing it loads neither the MCP SDK nor httpx nor anything of the server's."""
+    program = "import broker.client, broker.client.testing, sys; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    loaded = {name.partition(".")[0] for name in done.stdout.split()}
+    assert loaded.isdisjoint({"mcp", "httpx", "pydantic", "fastapi", "uvicorn", "hvac", "yaml"})
 
 
 async def test_no_address_is_an_error_at_the_first_request(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import socket
 import threading
 from collections.abc import Awaitable, Callable, Iterator
@@ -117,8 +118,11 @@ def handout() -> bytes:
 
 
 @pytest.mark.parametrize("which", [0, 1], ids=["unix", "tcp"])
-def test_a_key_comes_over_both_kinds_of_socket(raw: Raw, which: int) -> None:
-    """Async and sync, on a Unix socket and on TCP, with the token of the file as bearer."""
+def test_a_key_comes_over_both_kinds_of_socket(
+    raw: Raw, which: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Async and sync, with the token of the file as bearer; neither it nor the key is logged."""
+    caplog.set_level(logging.DEBUG)
     token = Path(raw.path).with_name("client-token")
     token.write_text("client-token-1\n")
     raw.answer = response(handout())
@@ -130,6 +134,9 @@ def test_a_key_comes_over_both_kinds_of_socket(raw: Raw, which: int) -> None:
         assert head.startswith(b"GET /v1/credentials/search-api HTTP/1.1\r\n")
         assert b"\r\nAuthorization: Bearer client-token-1\r\n" in head
     assert len(raw.heads) == 2
+    assert "receive_response_headers" in caplog.text
+    assert "client-token-1" not in caplog.text
+    assert KEY not in caplog.text
 
 
 def test_neither_proxies_nor_netrc_of_the_environment_are_believed(

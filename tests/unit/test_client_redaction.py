@@ -23,7 +23,7 @@ KEY = "canary-key-for-redaction"
 
 def credential(value: str, version: str = "v1", name: str = "logged-api") -> Credential:
     data = MappingProxyType({"api_key": SecretValue(value)})
-    return Credential(name, version, data, None, "fresh", 0.0, None, 30.0, 30.0)
+    return Credential(name, version, data, None, "fresh", 0.0, None, 30.0, 30.0, 0.0)
 
 
 class Json(logging.Formatter):

@@ -11,27 +11,14 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from broker.clock import Clock
 from broker.credentials.model import State
 from broker.telemetry import catalogue
 from broker.telemetry.metrics import Metrics
 from broker.vault.interface import VaultPort
+from tests.simulators.clock import ManualClock
 
 START = 1_800_000_000.0
 DOCUMENT = Path(__file__).parents[2] / "docs" / "metrics.md"
-
-
-class StillClock(Clock):
-    """A clock that a test sets by hand."""
-
-    def __init__(self) -> None:
-        self.time = START
-
-    def now(self) -> float:
-        return self.time - START
-
-    def wall(self) -> float:
-        return self.time
 
 
 def scrape(metrics: Metrics) -> dict[str, dict[tuple[tuple[str, str], ...], float]]:
@@ -52,12 +39,12 @@ def labels(**names: str) -> tuple[tuple[str, str], ...]:
 
 
 @pytest.fixture
-def clock() -> StillClock:
-    return StillClock()
+def clock() -> ManualClock:
+    return ManualClock(now=0.0, epoch=START)
 
 
 @pytest.fixture
-def metrics(clock: StillClock) -> Metrics:
+def metrics(clock: ManualClock) -> Metrics:
     return Metrics(["search-api", "orders-db"], ["mcp-server"], clock=clock)
 
 
@@ -104,11 +91,11 @@ def test_names_follow_the_conventions() -> None:
 
 
 def test_a_credential_shows_state_expiry_age_and_last_success(
-    metrics: Metrics, clock: StillClock
+    metrics: Metrics, clock: ManualClock
 ) -> None:
     """Dates are Unix time; age is counted at the scrape."""
     exercise(metrics)
-    clock.time += 12.5
+    clock.advance(12.5)
     shown = scrape(metrics)
     name = labels(credential="search-api")
     assert {labels(credential="search-api", state="fresh"): 1.0} == shown["broker_credential_state"]
@@ -154,16 +141,16 @@ def test_what_never_expires_expires_at_infinity(metrics: Metrics) -> None:
 
 
 def test_the_token_shows_expiry_life_left_and_generation(
-    metrics: Metrics, clock: StillClock
+    metrics: Metrics, clock: ManualClock
 ) -> None:
     """Life left is counted at the scrape and does not go below zero."""
     exercise(metrics)
-    clock.time += 600
+    clock.advance(600)
     shown = scrape(metrics)
     assert shown["broker_vault_token_expiry_timestamp_seconds"] == {(): START + 3600}
     assert shown["broker_vault_token_ttl_seconds"] == {(): 3000.0}
     assert shown["broker_vault_token_generation"] == {(): 2.0}
-    clock.time += 7200
+    clock.advance(7200)
     assert scrape(metrics)["broker_vault_token_ttl_seconds"] == {(): 0.0}
 
 

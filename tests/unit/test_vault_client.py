@@ -343,24 +343,21 @@ class TestDeadline:
     async def test_a_trickling_server_holds_neither_caller_nor_thread(self, script: Script) -> None:
         """A byte now and then does not stretch the deadline, and the thread comes back."""
         slots = Limiter(Budget(rate=1000, burst=100, concurrency=3), clock=SystemClock())
-        async with served(script, timeout=0.2, limiter=slots) as (server, client):
-            begun = time.monotonic()
-            assert isinstance(await refused(read(client)), VaultTimeout)
-            assert time.monotonic() - begun < 0.5
-            server.script = answer(VALUE)  # three slots: one for reads, which must be free again
-            await read(client)
-            assert time.monotonic() - begun < 1
+        async with served(script, timeout=0.5, limiter=slots) as (server, client):
+            async with asyncio.timeout(4):  # the trickle goes on for eight seconds
+                assert isinstance(await refused(read(client)), VaultTimeout)
+                server.script = answer(VALUE)
+                await read(client)  # of three slots reads may have one: it is free again
 
     async def test_six_hung_reads_do_not_stop_a_login(self) -> None:
         """Reads that hang hold their threads, and none of those kept for logins."""
         never = asyncio.Event()
         script = routes({KV: after(never.wait, answer(VALUE)), LOGIN: answer(GRANT)})
-        async with served(script, timeout=1.5) as (server, client):
+        async with served(script, timeout=10) as (server, client):
             reads = [asyncio.create_task(refused(read(client))) for _ in range(6)]
             await server.arrived(KV, 6)
-            begun = time.monotonic()
             await login(client)
-            assert time.monotonic() - begun < 0.5
+            assert not any(task.done() for task in reads)
             for task in reads:
                 task.cancel()
             await asyncio.gather(*reads, return_exceptions=True)
@@ -370,10 +367,11 @@ class TestDeadline:
         never = asyncio.Event()
         renew = "/v1/sys/leases/renew"
         script = routes({renew: after(never.wait, answer(LEASE)), LOGIN: answer(GRANT)})
-        async with served(script, timeout=1.5) as (server, client):
+        async with served(script, timeout=10) as (server, client):
             renewals = [asyncio.create_task(client.renew_lease(TOKEN, "x")) for _ in range(9)]
             await server.arrived(renew, 7)
             await login(client)
+            assert not any(task.done() for task in renewals)
             for task in renewals:
                 task.cancel()
             await asyncio.gather(*renewals, return_exceptions=True)
@@ -469,7 +467,7 @@ class TestLateAnswers:
             await asyncio.sleep(0)
             begun = time.monotonic()
             await client.aclose()
-            assert time.monotonic() - begun < 0.5
+            assert time.monotonic() - begun < 1.8
             ended = await asyncio.gather(*tasks, return_exceptions=True)
             assert isinstance(ended[1], VaultUnavailable)
             error = await refused(read(client))

@@ -1,0 +1,80 @@
+"""A named task that ends unasked ends a real broker process; its memory is its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.real
+
+HARDENED = """
+import os, resource
+from broker.app.process import harden
+harden()
+print(resource.getrlimit(resource.RLIMIT_CORE), os.stat("/proc/self/mem").st_uid)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="prctl(2) is Linux's")
+def test_a_hardened_process_dumps_no_core() -> None:
+    """The limit is zero and the kernel calls the process undumpable."""
+    result = subprocess.run(
+        [sys.executable, "-c", HARDENED],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=Path(__file__).parents[2],
+        timeout=30,
+    )
+    assert result.stdout.split() == ["(0,", "0)", "0"]
+
+
+ENDED = """
+import asyncio, sys
+from broker.api import listeners
+from broker.app import run as app
+from broker.settings.load import load
+
+async def short(*_):
+    await asyncio.sleep(0.2)
+
+app.tend = short
+sys.exit(app.run(load(sys.argv[1]).settings, sys.argv[1]))
+"""
+
+
+def test_a_dead_named_task_ends_the_process_in_order(tmp_path: Path) -> None:
+    """Exit code 70 and the name of the task in the log; the rest is shut down."""
+    config = tmp_path / "broker.yaml"
+    config.write_text(
+        f"""
+vault:
+  address: http://127.0.0.1:1
+  auth: {{method: token_file, token_file: {tmp_path}/none}}
+listeners:
+  socket_directory: {tmp_path}/run
+  tcp: []
+  admin_socket: {tmp_path}/admin/admin.sock
+  operations: "127.0.0.1:0"
+audit: {{file: {tmp_path}/audit}}
+clients: {{one: {{credentials: [key]}}}}
+credentials: {{key: {{source: {{kind: kv, mount: secret, path: key}}}}}}
+"""
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", ENDED, str(config)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=Path(__file__).parents[2],
+        env={"PATH": os.environ["PATH"]},
+        timeout=60,
+    )
+    assert result.returncode == 70, result.stderr[-2000:]
+    assert "listeners" in result.stderr
+    assert "ended unasked" in result.stderr
+    assert not (tmp_path / "run" / "one" / "broker.sock").exists()
