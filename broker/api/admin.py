@@ -1,6 +1,6 @@
 """The admin plane: what an operator may ask, over a socket no other container mounts.
 
-Duty: status, refresh, new client tokens, quit.
+Duty: status, refresh, new client tokens, quit; rotation by ``api.rotation``.
 Not its duty: who may open the socket (its directory and mode: ``sockets``).
 Rules:
 
@@ -21,9 +21,11 @@ from broker import __version__
 from broker.api.framework import create_app, document, peer, request_id, unless_gone
 from broker.api.health import Health
 from broker.api.problems import Problems
+from broker.api.rotation import add_rotation_routes
 from broker.credentials.model import CredentialKey, Entry
 from broker.errors import CallerForbidden, RouteUnknown
 from broker.protocol.names import CLIENTS_PATH, CREDENTIALS_PATH, QUIT_PATH, STATUS_PATH
+from broker.rotation.ports import Rotations
 
 log = logging.getLogger("broker.admin")
 
@@ -45,6 +47,7 @@ def create_admin_plane(
     quit_broker: Callable[[], None],
     problems: Problems,
     own_uid: int,
+    rotations: Rotations | None = None,
     operators: frozenset[int] = frozenset({0}),
 ) -> FastAPI:
     """The application behind the admin socket.
@@ -57,6 +60,7 @@ def create_admin_plane(
         quit_broker: begins the stop.
         problems: makes answers of errors.
         own_uid: the broker's effective uid; who has it may ask.
+        rotations: what replaces keys; None when this process does not.
         operators: further uids that may ask.
     """
     app = create_app("MCP secrets broker: administration", "For operators only.", problems)
@@ -114,4 +118,5 @@ def create_admin_plane(
         quit_broker()
         return document({"stopping": True}, 202)
 
+    add_rotation_routes(app, rotations, may=may)
     return app

@@ -10,7 +10,14 @@ from collections.abc import Mapping
 from enum import IntEnum
 from typing import Final
 
-from broker.errors import CredentialError, LoginError, SettingsError, VaultError
+from broker.errors import (
+    ClientError,
+    CredentialError,
+    LoginError,
+    RotationError,
+    SettingsError,
+    VaultError,
+)
 
 
 class ExitCode(IntEnum):
@@ -19,8 +26,10 @@ class ExitCode(IntEnum):
     OK = 0
     USAGE = 64
     CREDENTIAL = 65
+    BROKER = 68
     VAULT = 69
     FAULT = 70
+    ROTATION = 75
     LOGIN = 77
     SETTINGS = 78
 
@@ -29,9 +38,13 @@ MEANINGS: Final[Mapping[ExitCode, str]] = {
     ExitCode.OK: "Done. `broker run`: stopped in order after SIGTERM or SIGINT.",
     ExitCode.USAGE: "Wrong arguments.",
     ExitCode.CREDENTIAL: "`broker check`: a credential cannot be read: policy, mount, path, value.",
+    ExitCode.BROKER: "`broker rotate`, `broker rotation`: no broker answers at the admin socket, "
+    "or not as one.",
     ExitCode.VAULT: "Vault cannot be reached or is not ready: name, network, TLS, sealed.",
     ExitCode.FAULT: "The process could not go on: an address is taken, a task ended unasked, or "
     "a fault of the broker itself.",
+    ExitCode.ROTATION: "`broker rotate`, `broker rotation`: not done: rolled back, frozen, "
+    "unknown, no outcome in time.",
     ExitCode.LOGIN: "Vault gave no token that will do: token file, audience, role, TokenReview.",
     ExitCode.SETTINGS: "The configuration cannot be used; every fault is on standard error.",
 }
@@ -44,6 +57,8 @@ def exit_code(error: BaseException) -> ExitCode:
         (LoginError, ExitCode.LOGIN),
         (CredentialError, ExitCode.CREDENTIAL),
         (VaultError, ExitCode.VAULT),
+        (RotationError, ExitCode.ROTATION),
+        (ClientError, ExitCode.BROKER),
     ):
         if isinstance(error, kind):
             return code

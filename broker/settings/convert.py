@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import assert_never
 
 from broker.settings import domain, schema
-from broker.settings.convert_rotation import credential_rotation, rotation
+from broker.settings.convert_rotation import credential_rotation, kubernetes, rotation
 from broker.settings.units import origin, seconds, vault_path
 
 
@@ -38,6 +38,7 @@ def to_domain(file: schema.File) -> domain.Settings:
         },
         credentials={name: _credential(name, one) for name, one in file.credentials.items()},
         rotation=rotation(file.rotation),
+        kubernetes=kubernetes(file.kubernetes),
         audit=domain.AuditSettings(file=file.audit.file, on_failure=file.audit.on_failure),
         log=domain.LogSettings(level=file.log.level, format=file.log.format),
         stop=domain.StopSettings(

@@ -29,6 +29,18 @@ def rotation(one: schema.Rotation) -> domain.RotationSettings:
     )
 
 
+def kubernetes(one: schema.Kubernetes) -> domain.KubernetesSettings:
+    """Where the Kubernetes API is."""
+    return domain.KubernetesSettings(
+        address=one.address.rstrip("/"),
+        token_file=one.token_file,
+        ca_file=one.ca_file,
+        namespace=one.namespace,
+        pod=one.pod,
+        pod_uid=one.pod_uid,
+    )
+
+
 def credential_rotation(one: schema.CredentialRotation) -> domain.CredentialRotationSettings:
     """How one credential's upstream key is replaced."""
     return domain.CredentialRotationSettings(

@@ -8,6 +8,7 @@ Rules:
   keys that change in daily work, and each is read anew at its next use;
 * a client that is gone from the file may have nothing from now on: a withdrawal of rights
   never waits for a restart, though its socket stays until then;
+* who is rotated, and how, waits for a restart, whatever else of the credential changed;
 * all else (Vault's address, login, listeners, new clients, proofs) decides what the process
   opened at its start, so it needs a restart and changes nothing until then.
 """
@@ -59,6 +60,8 @@ def diff(old: Settings, new: Settings) -> Difference:
     for key in _keys(old.audit, new.audit, "audit"):
         (hot if key == "audit.on_failure" else restart).append(key)
     restart += _keys(old.rotation, new.rotation, "rotation") + _keys(old.stop, new.stop, "stop")
+    restart += _keys(old.kubernetes, new.kubernetes, "kubernetes")
+    restart += _rotations(old, new)
     clients = _clients(old, new, hot, restart)
     effective = replace(
         old,
@@ -68,6 +71,17 @@ def diff(old: Settings, new: Settings) -> Difference:
         audit=replace(old.audit, on_failure=new.audit.on_failure),
     )
     return Difference(effective, added, removed, changed, tuple(hot), tuple(restart))
+
+
+def _rotations(old: Settings, new: Settings) -> list[str]:
+    """Which credentials are rotated otherwise: what carries that out is built at the start."""
+    before = {name: one.rotation for name, one in old.credentials.items() if one.rotation}
+    after = {name: one.rotation for name, one in new.credentials.items() if one.rotation}
+    return [
+        f"credentials.{name}.rotation"
+        for name in {**before, **after}
+        if before.get(name) != after.get(name)
+    ]
 
 
 def _clients(

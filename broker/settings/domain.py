@@ -11,7 +11,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from broker.settings.domain_rotation import CredentialRotationSettings, RotationSettings
+from broker.settings.domain_rotation import (
+    CredentialRotationSettings,
+    KubernetesSettings,
+    RotationSettings,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +191,7 @@ class Settings:
     clients: Mapping[str, ClientSettings] = field(default_factory=dict)
     credentials: Mapping[str, CredentialSettings] = field(default_factory=dict)
     rotation: RotationSettings = field(default_factory=RotationSettings)
+    kubernetes: KubernetesSettings = field(default_factory=KubernetesSettings)
     audit: AuditSettings = field(default_factory=AuditSettings)
     log: LogSettings = field(default_factory=LogSettings)
     stop: StopSettings = field(default_factory=StopSettings)

@@ -32,6 +32,20 @@ class ElectionSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class KubernetesSettings:
+    """The Kubernetes API, for election and Events."""
+
+    address: str = ""
+    """Empty: as the kubelet says; outside a cluster none."""
+    token_file: str = "/var/run/secrets/kubernetes.io/serviceaccount/token"
+    ca_file: str = "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt"
+    namespace: str = ""
+    """Empty: read from the file ``namespace`` beside the token."""
+    pod: str = ""
+    pod_uid: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class RotationSettings:
     """Who rotates, under which name, with which state."""
 

@@ -34,7 +34,7 @@ from broker.settings.places import Path, Place
 from broker.settings.schema import File
 
 PREFIX: Final = "BROKER__"
-SECTIONS: Final = ("vault", "listeners", "rotation", "audit", "log", "stop")
+SECTIONS: Final = ("vault", "listeners", "rotation", "kubernetes", "audit", "log", "stop")
 
 AMBIENT: Final[Mapping[str, Path]] = {
     "ADDR": ("vault", "address"),

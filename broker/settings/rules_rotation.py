@@ -16,11 +16,13 @@ from broker.settings.domain_rotation import (
     ElectionSettings,
     GeneratedDriverSettings,
     HttpDriverSettings,
+    KubernetesSettings,
 )
 from broker.settings.findings import Finding
 from broker.settings.places import Path
 from broker.settings.rules_credentials import placeholders
 from broker.settings.rules_requests import request_rules, words_of
+from broker.settings.units import Misfit, is_loopback, origin
 
 POLL_JITTER: Final = 0.1
 """How much later than ``poll`` a reader may look, as a part of it; a test compares."""
@@ -61,6 +63,7 @@ def rotation_rules(settings: Settings, known: Collection[str]) -> Iterator[Findi
                 fatal=False,
             )
     yield from _election(rotation.election)
+    yield from _kubernetes(settings.kubernetes)
     yield from _paths(settings, rotated)
     for one in rotated.values():
         assert one.rotation is not None
@@ -88,6 +91,23 @@ def _election(election: ElectionSettings) -> Iterator[Finding]:
             (*at, "lease_duration"),
             "is not longer than renew_deadline: two would lead at once",
             "Make it longer than renew_deadline.",
+        )
+
+
+def _kubernetes(kubernetes: KubernetesSettings) -> Iterator[Finding]:
+    if not kubernetes.address:
+        return
+    at = ("kubernetes", "address")
+    try:
+        parts = origin(kubernetes.address)
+    except Misfit as misfit:
+        yield Finding(at, misfit.message, misfit.remedy)
+        return
+    if parts.scheme != "https" and not is_loopback(parts):
+        yield Finding(
+            at,
+            "would send the service-account token over the network in clear",
+            "Use https://; http:// is for loopback.",
         )
 
 

@@ -28,7 +28,7 @@ from broker.settings.kinds import (
     VaultPath,
     fault,
 )
-from broker.settings.schema_rotation import CredentialRotation, Rotation
+from broker.settings.schema_rotation import CredentialRotation, Kubernetes, Rotation
 from broker.settings.section import Section
 from broker.settings.units import Misfit
 
@@ -294,6 +294,9 @@ class File(Section):
     credentials: dict[Name, Credential] = Field({}, description="Credentials by name.")
     rotation: Rotation = Field(
         default_factory=Rotation, description="Who replaces the upstream keys themselves."
+    )
+    kubernetes: Kubernetes = Field(
+        default_factory=Kubernetes, description="The Kubernetes API, for rotation only."
     )
     audit: Audit = Field(default_factory=Audit, description="The record of hand-outs.")
     log: Log = Field(default_factory=Log, description="The broker's own log.")

@@ -36,6 +36,34 @@ class Election(Section):
     retry_period: Duration = Field("2s", description="Time between attempts.")
 
 
+class Kubernetes(Section):
+    """The Kubernetes API: for the election and for Events on the pod. Needed for nothing else."""
+
+    address: Line = Field(
+        "",
+        description="Origin of the API server; the one that the kubelet names when missing, and "
+        "outside a cluster none.",
+    )
+    token_file: Line = Field(
+        "/var/run/secrets/kubernetes.io/serviceaccount/token",
+        description="Service-account token for the API server: not the one that Vault gets, which "
+        "has another audience.",
+    )
+    ca_file: Line = Field(
+        "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt",
+        description="PEM file with the cluster's CA.",
+    )
+    namespace: Line = Field(
+        "", description="The pod's own; read from the file `namespace` beside the token if missing."
+    )
+    pod: Line = Field(
+        "", description="The pod's name, by the downward API; without it no Events are written."
+    )
+    pod_uid: Line = Field(
+        "", description="The pod's uid, by the downward API, for `kubectl describe pod`."
+    )
+
+
 class Rotation(Section):
     """Rotation of the upstream keys themselves: who does it."""
 

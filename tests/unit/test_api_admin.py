@@ -85,6 +85,12 @@ async def test_quit(served: Serving) -> None:
         ("POST", "/v1/credentials/search-api/refresh"),
         ("POST", "/v1/clients/search-mcp/client-token"),
         ("POST", "/v1/quit"),
+        ("POST", "/v1/credentials/search-api/rotate"),
+        ("GET", "/v1/rotation"),
+        ("GET", "/v1/rotation/search-api/history"),
+        ("POST", "/v1/rotation/search-api/freeze"),
+        ("POST", "/v1/rotation/search-api/unfreeze"),
+        ("POST", "/v1/rotation/search-api/pin"),
     ],
 )
 async def test_another_uid_is_no_operator(served: Serving, method: str, path: str) -> None:
@@ -114,3 +120,24 @@ async def test_nobody_on_tcp_is_an_operator(served: Serving) -> None:
     await served.start(listener)
     wire = await served.connect(listener)
     assert (await wire.get("/v1/status")).status == 403
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        ("application/json", b"{"),
+        ("application/json", b"[]"),
+        ("application/json", b'{"compromised": "yes"}'),
+        ("application/json", b'{"compromized": true}'),
+        ("text/plain", b'{"compromised": true}'),
+    ],
+)
+async def test_a_wish_that_is_not_understood_rotates_nothing(
+    served: Serving, kind: str, body: bytes
+) -> None:
+    """A slip in 'compromised' must not become an ordinary rotation, nor the other way round."""
+    wire = await admin(served)
+    reply = await wire.get(
+        "/v1/credentials/search-api/rotate", f"Content-Type: {kind}", method="POST", body=body
+    )
+    assert (reply.status, reply.json()["code"]) == (400, "request_malformed")

@@ -22,6 +22,11 @@ from broker.settings.domain import (
     TlsSettings,
     VaultSettings,
 )
+from broker.settings.domain_rotation import (
+    CredentialRotationSettings,
+    GeneratedDriverSettings,
+    KubernetesSettings,
+)
 
 SOURCE = SourceSettings(kind="kv", mount="secret", path="a")
 OLD = Settings(
@@ -157,3 +162,22 @@ def test_no_key_is_overlooked(key: str, new: Settings) -> None:
     found = diff(OLD, new)
 
     assert [*found.hot, *found.restart] == [key]
+
+
+def test_another_way_to_rotate_waits_for_a_restart() -> None:
+    """The credential is applied; what rotates it was built at the start."""
+    rotation = CredentialRotationSettings(GeneratedDriverSettings("secret", "accepted", "key"))
+    rotated = {**OLD.credentials, "a": CredentialSettings("a", SOURCE, rotation=rotation)}
+
+    found = diff(OLD, replace(OLD, credentials=rotated))
+
+    assert found.hot == ("credentials.a",)
+    assert found.restart == ("credentials.a.rotation",)
+    assert diff(replace(OLD, credentials=rotated), OLD).restart == ("credentials.a.rotation",)
+
+
+def test_where_kubernetes_is_waits_for_a_restart() -> None:
+    """Election and Events were opened at the start."""
+    found = diff(OLD, replace(OLD, kubernetes=KubernetesSettings(pod="broker-1")))
+
+    assert found.restart == ("kubernetes.pod",)

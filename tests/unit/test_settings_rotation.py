@@ -396,3 +396,22 @@ def test_specs_are_plain_values_for_the_rotator() -> None:
 def test_nothing_rotates_when_it_is_off() -> None:
     """With mode off there is nothing to do, whatever credentials say."""
     assert translate_rotation.specs(read(changed("rotation.mode", "off")).settings) == {}
+
+
+@pytest.mark.parametrize(
+    ("address", "fault"),
+    [
+        ("http://10.0.0.1:443", "in clear"),
+        ("10.0.0.1:443", "is not an origin"),
+        ("https://10.0.0.1/api", "something after the host"),
+        ("http://127.0.0.1:8001", ""),
+        ("https://[fd00::1]:443", ""),
+    ],
+)
+def test_the_kubernetes_api_is_an_origin_with_tls(address: str, fault: str) -> None:
+    """The service-account token crosses no network in clear."""
+    text = f"{FILE}\nkubernetes: {{address: '{address}'}}\n"
+    if fault:
+        assert [str(one) for one in faults(text) if fault in str(one)]
+    else:
+        assert read(text).settings.kubernetes.address == address
