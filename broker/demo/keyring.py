@@ -1,7 +1,8 @@
 """The keys of the demo's search API.
 
-Duty: mint, look up, revoke; several keys live at once, each with its own end.
-Not its duty: HTTP (``search_api``).
+Duty: mint, look up, list, revoke; several keys live at once, each with its own end; spoil
+the next new one when the story says so.
+Not its duty: HTTP (``search_api``, ``search_admin``).
 Rules: a key's text is shown once, when it is minted; after that only its digest is
 known, and people speak of it by its id.
 """
@@ -32,6 +33,8 @@ class ApiKey:
     expires_at: float | None = None
     """Unix time, or None."""
     revoked_at: float | None = None
+    spoiled: bool = False
+    """Minted, but refused whenever it is shown: a provider's mishap."""
 
     def verdict(self, wall: float) -> Verdict:
         """Whether the key is good at Unix time ``wall``."""
@@ -39,7 +42,7 @@ class ApiKey:
             return "revoked"
         if self.expires_at is not None and wall >= self.expires_at:
             return "expired"
-        return "ok"
+        return "unknown" if self.spoiled else "ok"
 
 
 class KeyRing:
@@ -49,20 +52,28 @@ class KeyRing:
         self._clock = clock or SystemClock()
         self._lock = threading.Lock()
         self._by_digest: dict[str, ApiKey] = {}
+        self._spoil_next = False
 
     def mint(self, label: str = "", *, ttl: float | None = None) -> tuple[ApiKey, SecretValue]:
         """A new key; dies after ``ttl`` seconds if given. Only here its text is seen."""
         text = SecretValue(PREFIX + secrets.token_urlsafe(24))
         now = self._clock.wall()
-        key = ApiKey(
-            id=f"key-{secrets.token_hex(4)}",
-            label=label,
-            created_at=now,
-            expires_at=None if ttl is None else now + ttl,
-        )
         with self._lock:
+            key = ApiKey(
+                id=f"key-{secrets.token_hex(4)}",
+                label=label,
+                created_at=now,
+                expires_at=None if ttl is None else now + ttl,
+                spoiled=self._spoil_next,
+            )
+            self._spoil_next = False
             self._by_digest[_digest(text)] = key
         return key, text
+
+    def spoil_next(self) -> None:
+        """The next key that is minted will be refused."""
+        with self._lock:
+            self._spoil_next = True
 
     def revoke(self, key_id: str) -> ApiKey:
         """Revoke a key; again is no error and changes nothing.
@@ -82,6 +93,11 @@ class KeyRing:
         """All keys there ever were, oldest first."""
         with self._lock:
             return list(self._by_digest.values())
+
+    def live(self) -> list[ApiKey]:
+        """Keys neither revoked nor expired, spoiled ones included, oldest first."""
+        now = self._clock.wall()
+        return [key for key in self.known() if key.verdict(now) not in {"revoked", "expired"}]
 
     def check(self, shown: SecretValue | None) -> tuple[str, Verdict]:
         """Id and verdict for what a caller showed; the id of an unknown key is its digest's."""

@@ -2,7 +2,7 @@
 
 Duty: answer ``GET /search?q=…`` for a good key in ``x-api-key``, 401 for any other,
 and remember every call: when, who, which key, with what outcome.
-Not its duty: minting keys (``keyring``).
+Not its duty: minting keys (``keyring``), managing them by HTTP (``search_admin``).
 Rules: the log knows keys by their id only.
 """
 
@@ -21,6 +21,7 @@ from starlette.routing import Route
 from broker.clock import Clock, SystemClock
 from broker.demo.facts import SearchCall
 from broker.demo.keyring import KeyRing
+from broker.demo.search_admin import KeyAdmin
 from broker.demo.serving import ServedApp
 from broker.secret import SecretValue
 
@@ -71,8 +72,8 @@ PAGES: Final = (
 class SearchApi:
     """The API, on a port of its own.
 
-    ``keys`` mints and revokes; ``calls`` lists what was seen; ``on_call`` is told of
-    each call on the serving thread.
+    ``keys`` mints and revokes; ``admin`` does it over HTTP; ``calls`` lists what was seen;
+    ``on_call`` is told of each call on the serving thread.
     """
 
     def __init__(
@@ -87,7 +88,9 @@ class SearchApi:
         self.on_call = on_call
         self._calls: list[SearchCall] = []
         self._lock = threading.Lock()
-        self._served = ServedApp(Starlette(routes=[Route("/search", self._search)]))
+        self.admin = KeyAdmin(self.keys, self._clock)
+        routes = [Route("/search", self._search), *self.admin.routes]
+        self._served = ServedApp(Starlette(routes=routes))
         self.address = self._served.address
         """Origin, such as ``http://127.0.0.1:23456``."""
 

@@ -67,3 +67,26 @@ class SessionByHand:
     def _changed(self) -> None:
         for callback in self._callbacks:
             callback()
+
+
+class FixedSession:
+    """Implements ``SessionPort`` with one given token that never ends."""
+
+    def __init__(self, token: SecretValue) -> None:
+        self.generation: Generation | None = Generation(
+            1, token, expires_at=inf, renewable=False, own=False
+        )
+
+    async def ready(self, deadline: float) -> Generation:
+        """The one generation."""
+        del deadline
+        assert self.generation is not None
+        return self.generation
+
+    async def denied(self, generation: Generation) -> Generation | None:
+        """A refusal is always about the path."""
+        del generation
+        return None
+
+    def on_change(self, callback: Callable[[], None]) -> None:
+        """Nothing ever changes."""
