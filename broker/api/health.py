@@ -13,7 +13,7 @@ Rules:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from broker.clock import Clock
@@ -43,6 +43,9 @@ class Health:
         """Set by ``app`` once the data listeners are open."""
         self.stopping = False
         """Set by ``app`` first of all when it stops."""
+        self.overdue: Callable[[], list[str]] = list
+        """Credentials whose rotation is overdue: a note, no reason to send nobody here. Set by
+        ``app`` where something rotates."""
 
     def configure(self, required: Mapping[str, bool]) -> None:
         """Take over a new configuration."""

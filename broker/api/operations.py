@@ -58,6 +58,7 @@ def create_operations_plane(*, health: Health, metrics: Rendered, problems: Prob
                 "started": health.started,
                 "stopping": health.stopping,
                 "credentials": await health.credentials(),
+                "rotations_overdue": health.overdue(),
             },
             200 if ready else 503,
         )

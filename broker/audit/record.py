@@ -1,6 +1,6 @@
 r"""What stands in one audit record [pure].
 
-Duty: build the line for a hand-out, a refusal, a report or a gap.
+Duty: build the line for a hand-out, a refusal, a report, a step of a rotation or a gap.
 Not its duty: writing it (``log``).
 Rules:
 
@@ -125,6 +125,45 @@ def report_line(
         f'{{"time":"{time}","kind":"report","result":{quote(result)},"status":{status},'
         f'"request_id":{quote(cut(request_id))},"client":{quote(client)}{claims},'
         f'"credential":{quote(cut(credential))},"version":{quote(cut(version))}}}\n'
+    ).encode("ascii")
+
+
+def rotation_line(
+    time: str,
+    credential: str,
+    step: str,
+    actor: str,
+    *,
+    rotation: str,
+    key_id: str,
+    reason: str,
+    detail: str,
+    source_version: str,
+) -> bytes:
+    """A step of a rotation that is committed; empty members are left out.
+
+    Args:
+        time: when it was taken.
+        credential: its name.
+        step: what was done (``rotation.ports.StepKind``).
+        actor: who asked for it; ``schedule`` when nobody did.
+        rotation: id of the rotation.
+        key_id: the provider's id of the key that it is about.
+        reason: why the rotation began.
+        detail: code of an error.
+        source_version: of the readers' path, when the step wrote it.
+    """
+    members = {
+        "rotation": rotation,
+        "key_id": key_id,
+        "reason": reason,
+        "detail": detail,
+        "source_version": source_version,
+    }
+    told = "".join(f',"{name}":{quote(cut(text))}' for name, text in members.items() if text)
+    return (
+        f'{{"time":"{time}","kind":"rotation","step":{quote(step)},'
+        f'"credential":{quote(cut(credential))},"actor":{quote(cut(actor))}{told}}}\n'
     ).encode("ascii")
 
 

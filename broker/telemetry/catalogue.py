@@ -57,6 +57,47 @@ REPORT_RESULTS: Final = CODES | {"newer", "conflict"}
 AUDIT_RESULTS: Final = ("written", "buffered", "refused", "lost")
 STATUSES: Final = CODES | {"ok"}
 
+PHASES: Final = (
+    "idle",
+    "withdrawing",
+    "intended",
+    "staged",
+    "promoting",
+    "overlap",
+    "retiring",
+    "reverting",
+    "reverted",
+    "discarding",
+)
+"""The phases of a rotation; a test compares them, since this layer cannot import them."""
+STEPS: Final = frozenset(
+    {
+        "demanded",
+        "intended",
+        "created",
+        "proved",
+        "proof_failed",
+        "rotated",
+        "reverted",
+        "rolled_back",
+        "withdrawn",
+        "retired",
+        "discarded",
+        "abandoned",
+        "adopted",
+        "swept",
+        "orphan_seen",
+        "suspected",
+        "frozen",
+        "unfrozen",
+        "pinned",
+        "failed",
+    }
+)
+"""What may happen to a rotation; compared by a test as well."""
+ROTATION_BUCKETS: Final = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0)
+"""Upper bounds in seconds: a few calls at best, settle time and retries at worst."""
+
 HANDOUT_BUCKETS: Final = (
     0.00005,
     0.0001,
@@ -118,6 +159,29 @@ LOGS_DROPPED = Family(
 EVENT_GAPS = Family(
     "broker_event_gaps_total", "counter", "Times a slow reader of events missed some."
 )
+PHASE = Family("broker_rotation_phase", "gauge", "1 for the phase the rotation is in.")
+KEY_AGE = Family(
+    "broker_rotation_key_age_seconds", "gauge", "Time since the readers' upstream key was made."
+)
+DUE = Family(
+    "broker_rotation_due_timestamp_seconds", "gauge", "When the next rotation begins, Unix time."
+)
+OVERDUE = Family(
+    "broker_rotation_overdue",
+    "gauge",
+    "1 if a rotation is due and has not begun or ended in the time that one takes.",
+)
+ROTATION_STEPS = Family(
+    "broker_rotation_steps_total", "counter", "Steps of rotations taken by this process."
+)
+ROTATION_SECONDS = Family(
+    "broker_rotation_seconds",
+    "histogram",
+    "Time from a rotation's intent until readers have the new key, or keep the old one.",
+)
+LEADING = Family(
+    "broker_rotation_leading", "gauge", "1 if this process carries rotations out, 0 if it may not."
+)
 
 FAMILIES: Final = (
     BUILD,
@@ -140,5 +204,12 @@ FAMILIES: Final = (
     AUDIT,
     LOGS_DROPPED,
     EVENT_GAPS,
+    PHASE,
+    KEY_AGE,
+    DUE,
+    OVERDUE,
+    ROTATION_STEPS,
+    ROTATION_SECONDS,
+    LEADING,
 )
 """In the order of a scrape."""

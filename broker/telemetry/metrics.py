@@ -1,7 +1,8 @@
 """Every metric of the broker: name, labels, recorder, and the text of a scrape.
 
 Duty: count what happened, remember a few moments, render them for Prometheus.
-Not its duty: serving the text (``api``), deciding what is alarming (``docs/metrics.md``).
+Not its duty: rotations (``rotation``), serving the text (``api``), deciding what is alarming
+(``docs/metrics.md``).
 Rules:
 
 * a label value is a configured name, a word of a closed set, or ``other``: nothing that a
@@ -27,6 +28,7 @@ from broker import __version__
 from broker.clock import Clock, SystemClock
 from broker.telemetry import catalogue as c
 from broker.telemetry.exposition import Family, Histogram, escape, sliced
+from broker.telemetry.rotation import RotationMetrics
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -76,6 +78,7 @@ class Metrics:
     ) -> None:
         self._clock = clock or SystemClock()
         self._started = self._clock.wall()
+        self.rotation = RotationMetrics()
         self._credentials: dict[str, _Credential] = {}
         self._clients: frozenset[str] = frozenset()
         self._states = dict.fromkeys(c.STATES, 0)
@@ -239,6 +242,7 @@ class Metrics:
         yield c.AUDIT.head() + _by_result(c.AUDIT, self._audit)
         yield c.LOGS_DROPPED.head() + c.LOGS_DROPPED.line(self._logs_dropped)
         yield c.EVENT_GAPS.head() + c.EVENT_GAPS.line(self._event_gaps)
+        yield from self.rotation.lines(wall)
 
     def _credential_lines(self, wall: float) -> Iterator[str]:
         """Families by credential: one item for each, be it empty."""

@@ -79,6 +79,15 @@ async def test_readyz(served: Serving) -> None:
     assert (reply.status, reply.json()["stopping"]) == (503, True)
 
 
+async def test_an_overdue_rotation_is_a_note(served: Serving) -> None:
+    """It stands in the body; callers are sent here all the same, for their keys work."""
+    wire = await operations(served)
+    assert (await wire.get("/readyz")).json()["rotations_overdue"] == []
+    served.broker.health.overdue = lambda: ["search-api"]
+    reply = await wire.get("/readyz")
+    assert (reply.status, reply.json()["rotations_overdue"]) == (200, ["search-api"])
+
+
 async def test_readyz_before_the_start(served: Serving) -> None:
     """Values alone do not make it ready: the data listeners must be open."""
     served.broker.health.started = False

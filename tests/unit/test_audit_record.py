@@ -70,6 +70,48 @@ def test_a_refusal_tells_the_true_reason() -> None:
     assert nobody.keys() == {"time", "kind", "result", "reason", "request_id"}
 
 
+STEP = record.rotation_line(
+    "T",
+    "a",
+    "rotated",
+    "schedule",
+    rotation="r-1",
+    key_id="k",
+    reason="max_age",
+    detail="code",
+    source_version="7",
+)
+
+
+def test_a_step_of_a_rotation() -> None:
+    """What was done to which key, by whom and why; what is not known is left out."""
+    assert json.loads(STEP) == {
+        "time": "T",
+        "kind": "rotation",
+        "step": "rotated",
+        "credential": "a",
+        "actor": "schedule",
+        "rotation": "r-1",
+        "key_id": "k",
+        "reason": "max_age",
+        "detail": "code",
+        "source_version": "7",
+    }
+    bare = record.rotation_line(
+        "T",
+        "a" * 200,
+        "frozen",
+        "x",
+        rotation="",
+        key_id="",
+        reason="",
+        detail="",
+        source_version="",
+    )
+    assert json.loads(bare).keys() == {"time", "kind", "step", "credential", "actor"}
+    assert json.loads(bare)["credential"] == record.cut("a" * 200)
+
+
 def test_a_gap_says_how_many_are_missing() -> None:
     """The record of lost records."""
     assert json.loads(record.gap_line("T", 3)) == {"time": "T", "kind": "gap", "lost": 3}
@@ -110,6 +152,7 @@ def test_the_document_names_every_member_of_every_record() -> None:
         record.handout_line("T", "r", "c", claims, value, "ok"),
         record.refusal_line("T", "r", "c", claims, "a", "code", "reason"),
         record.report_line("T", "r", "c", claims, "a", "v", 401, "newer"),
+        STEP,
         record.gap_line("T", 1),
     )
     written = {line["kind"]: line.keys() - {"kind"} for line in map(json.loads, lines)}

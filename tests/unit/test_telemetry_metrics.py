@@ -67,6 +67,12 @@ def exercise(metrics: Metrics) -> None:
     metrics.audit_record("written")
     metrics.logs_dropped(3)
     metrics.event_gap()
+    metrics.rotation.configure(("search-api",))
+    metrics.rotation.stands(
+        "search-api", phase="overlap", since_wall=START, due_wall=START + 600, overdue=False
+    )
+    metrics.rotation.step("search-api", "rotated", 1.5)
+    metrics.rotation.leading(True)
 
 
 def test_each_family_is_exposed_with_its_type_and_meaning(metrics: Metrics) -> None:
