@@ -166,6 +166,7 @@ def _credential(
         )
     else:
         yield from _overlap(one, rotation, at)
+        yield from _expiry(one, rotation)
     yield from _drives(one, rotation, credentials, known, at)
     yield from _proof(one, rotation, at)
 
@@ -192,6 +193,20 @@ def _overlap(
             (*at, "max_age"),
             "is not longer than overlap: a key would be replaced before its predecessor is gone",
             "Make it longer than overlap.",
+        )
+
+
+def _expiry(one: CredentialSettings, rotation: CredentialRotationSettings) -> Iterator[Finding]:
+    """A rotation writes the key's expiry down by itself, in a member of the broker's own."""
+    expiry, driver = one.source.expiry, rotation.driver
+    written = driver.create.fields if isinstance(driver, HttpDriverSettings) else {driver.field}
+    if expiry.where == "custom_metadata" or (
+        expiry.where == "field" and expiry.name not in written
+    ):
+        yield Finding(
+            ("credentials", one.name, "source", "expiry"),
+            "names a place that a rotation does not write",
+            "Remove it: a rotation tells readers the expiry that the provider told it.",
         )
 
 

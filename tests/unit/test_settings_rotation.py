@@ -129,6 +129,18 @@ REFUSED = {
         "credentials.b.rotation.max_age",
         "before its predecessor",
     ),
+    "expiry nobody writes": (
+        "credentials.a.source.expiry",
+        {"field": "expires_at"},
+        "credentials.a.source.expiry",
+        "does not write",
+    ),
+    "expiry in metadata": (
+        "credentials.b.source.expiry",
+        {"custom_metadata": "expires_at"},
+        "credentials.b.source.expiry",
+        "does not write",
+    ),
     "one path, two rotations": (
         "credentials.b.source.path",
         "a",
