@@ -24,6 +24,9 @@ REVEALS = {
     "broker/credentials/sources.py": "fields that are assembled, and expiry read from a field",
     "broker/handout/answer.py": "the answer itself",
     "broker/protocol/redaction.py": "learns what to mask",
+    "broker/rotation/drivers/generated.py": "a new key is made, and its digest",
+    "broker/rotation/drivers/http.py": "an id that holds the key is refused",
+    "broker/vault/changes.py": "a value, into the body of its write",
     "broker/vault/client.py": "the service-account token, into the login",
     "broker/vault/login.py": "checks the shape of a token read from a file",
     "broker/vault/wire.py": "the Vault token, into its header",
@@ -31,6 +34,7 @@ REVEALS = {
 ENVIRONMENT = {
     "broker/app/run.py": "handed to reload, which lays it over the file",
     "broker/cli/check.py": "handed to settings",
+    "broker/cli/policy.py": "handed to settings",
     "broker/cli/run.py": "handed to settings",
     "broker/client/setup.py": "BROKER_URL and BROKER_TOKEN_FILE",
     "broker/settings/load.py": "BROKER__… and VAULT_…",

@@ -268,6 +268,7 @@ def _client_credential(key: HeldKey, use: client.Use) -> client.Credential:
         data=key.data,
         use=use,
         state="",
+        asked_at=0.0,
         issued_at=0.0,
         expires_at=None,
         use_until=0.0,
