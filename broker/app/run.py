@@ -132,6 +132,7 @@ async def _start(broker: Broker, tasks: Tasks, reload: Reload) -> None:
     await broker.session.start()
     tasks.start("session", broker.session.run())
     tasks.start("retirer", broker.retirer.run())
+    tasks.start("keepers", broker.keepers.run())
     broker.keepers.start()
     if broker.session.generation is not None:
         await broker.keepers.settled(broker.clock.now() + FIRST_ATTEMPTS)

@@ -28,6 +28,7 @@ from broker.credentials.ports import EventSink, Recorder
 from broker.credentials.proof import Proof
 from broker.credentials.requests import Outcome, Requests
 from broker.credentials.retire import Retirer
+from broker.credentials.sources import serves
 from broker.credentials.status import Status
 from broker.credentials.store import CredentialStore
 from broker.errors import BrokerError
@@ -145,6 +146,15 @@ class Keeper:
             self._progress.clear()
             if not await self._d.clock.wait(self._progress, deadline):
                 break
+
+    def configure(self, spec: CredentialSpec) -> bool:
+        """Go on under another specification, when the value held will do; whether it does."""
+        if not serves(self._status.snapshot, self.spec, spec):
+            return False
+        self.spec = self._status.spec = spec
+        self._requests.configure(spec)
+        self.wake()
+        return True
 
     # --- the end ----------------------------------------------------------------
 

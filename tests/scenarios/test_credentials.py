@@ -12,16 +12,19 @@ import pytest
 from broker.credentials.model import (
     CredentialKey,
     CredentialSpec,
+    Entry,
     KvExpiry,
     KvSource,
     LeasedSource,
     Snapshot,
     State,
+    Use,
 )
 from broker.errors import (
     CredentialUnavailable,
     CredentialUnknown,
     ProofFailed,
+    TaskEnded,
     VaultDenied,
     VaultError,
     VaultFailed,
@@ -560,6 +563,60 @@ async def test_a_new_configuration_starts_the_new_and_ends_the_old() -> None:
         assert len(w.vault.server.live_leases()) == 1
         await w.until(21)
         assert w.vault.server.live_leases() == []
+
+
+async def test_other_times_for_a_credential_do_not_break_its_value() -> None:
+    """During an outage nothing could replace it; the new times count from the next step on."""
+    async with world(KV, LEASED) as w:
+        versions = w.read(KV), w.read(LEASED)
+        w.vault.outage()
+        kv = replace(KV, hold=5.0, source=replace(KV.source, poll=5.0))
+        await w.keepers.reconfigure([kv, replace(LEASED, margin=1.0, required=False)])
+        assert (w.read(KV), w.read(LEASED)) == versions
+        await w.until(6)
+        assert (w.read(KV), w.read(LEASED)) == versions
+        assert w.state(KV) is State.STALE  # polled after 5 s, not 60
+        assert w.state(LEASED) is State.FRESH
+
+
+async def test_another_source_or_use_starts_a_credential_afresh() -> None:
+    """The old value answers another question; its lease is revoked."""
+    path = CredentialSpec(LEASED.key, LeasedSource("database/creds/orders", parameters={"a": 1}))
+    use = replace(KV, use=Use(name="x-api-key", field="nothing"))
+    async with world(KV, LEASED) as w:
+        first = w.read(LEASED, hold=0.0)
+        await w.keepers.reconfigure([use, path])
+        await w.until(2)
+        assert w.read(KV) is None
+        assert w.entry(KV).reason == "credential_malformed"
+        assert w.read(LEASED) not in (None, first)
+        assert len(w.vault.server.live_leases()) == 1
+
+
+async def test_a_keeper_that_ends_by_a_fault_of_ours_is_told() -> None:
+    """Its credential would expire without a word; the process stops instead."""
+    async with world(KV) as w:
+        watching = asyncio.create_task(w.keepers.run())
+
+        def fault(before: Entry | None, after: Entry) -> None:
+            raise ArithmeticError
+
+        w.store.subscribe(fault)
+        w.vault.server.kv.put("search-api", {"api_key": "canary-key-2"})
+        with pytest.raises(TaskEnded, match="keeper search-api") as told:
+            await watching
+        assert isinstance(told.value.__cause__, ArithmeticError)
+
+
+async def test_keepers_that_are_ended_are_no_fault() -> None:
+    """By a new configuration or at the stop."""
+    async with world(KV, LEASED) as w:
+        watching = asyncio.create_task(w.keepers.run())
+        await w.keepers.reconfigure([KV])
+        await w.keepers.close(w.clock.now())
+        await w.until(1)
+        assert not watching.done()
+        watching.cancel()
 
 
 async def test_a_denied_read_of_a_live_token_is_about_the_path() -> None:
