@@ -100,6 +100,7 @@ class Reload:
         broker.service.reconfigure(specs)
         broker.health.configure({name: spec.required for name, spec in specs.items()})
         broker.fast.configure(specs)
+        broker.audit.configure(settings.audit.on_failure)
         await broker.keepers.reconfigure(specs.values())
         if any(key.startswith("log.") for key in difference.hot):
             logs.configure(
