@@ -74,7 +74,8 @@ class Reload:
 
     async def _reload(self) -> None:
         try:
-            loaded = load(self._path, self._environ, uid=self._uid)
+            # In a thread: a file of a thousand credentials takes longer than the loop may wait.
+            loaded = await asyncio.to_thread(load, self._path, self._environ, uid=self._uid)
         except SettingsErrors as errors:
             log.error(
                 "the changed configuration cannot be used, the last good one stays: %s", errors
