@@ -46,6 +46,9 @@ EXIT_FAULT: Final = 70
 FIRST_ATTEMPTS: Final = 10.0
 """Seconds the data listeners wait for the first attempts; a healthy start takes under one."""
 
+DRAIN: Final = 0.5
+"""Part of what is left of ``stop.timeout`` in which callers may read their last answers."""
+
 
 def run(
     settings: Settings, config_path: str, *, digest: str = "", advice: Iterable[Advice] = ()
@@ -151,7 +154,8 @@ async def shut_down(broker: Broker, tasks: Tasks) -> None:
     broker.service.end_waits()
     broker.events.close()
     await clock.sleep(min(stop.delay, stop.timeout))
-    await _stop(broker.data, deadline)
+    # A peer who reads no answer may not use up the time in which tokens and leases are revoked.
+    await _stop(broker.data, clock.now() + (deadline - clock.now()) * DRAIN)
     await broker.keepers.close(deadline)
     await tasks.close()
     await broker.session.close(deadline)
