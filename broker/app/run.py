@@ -134,7 +134,6 @@ async def _start(broker: Broker, tasks: Tasks, reload: Reload) -> None:
         broker.token_files.provide(client)
     await broker.session.start()
     tasks.start("session", broker.session.run())
-    tasks.start("retirer", broker.retirer.run())
     tasks.start("keepers", broker.keepers.run())
     broker.keepers.start()
     if broker.session.generation is not None:
@@ -157,6 +156,7 @@ async def shut_down(broker: Broker, tasks: Tasks) -> None:
     # A peer who reads no answer may not use up the time in which tokens and leases are revoked.
     await _stop(broker.data, clock.now() + (deadline - clock.now()) * DRAIN)
     await broker.keepers.close(deadline)
+    await broker.retirer.close()
     await tasks.close()
     await broker.session.close(deadline)
     await broker.vault.aclose()

@@ -655,3 +655,32 @@ async def test_what_cannot_be_kept_on_demand_says_so() -> None:
         w.vault.heal(fault)
         with pytest.raises(CredentialUnavailable, match="too many"):
             await w.keepers.ensure(LEASED.key, w.clock.now() + 5)
+
+
+async def test_a_replaced_lease_is_revoked_after_an_outage_or_left_to_its_end() -> None:
+    """While Vault is away the revocation is tried again, with pauses, until the lease is over."""
+    async with world(LEASED) as w:
+        await w.keepers.refresh(LEASED.key)
+        await w.until(2)
+        assert len(w.vault.server.live_leases()) == 1  # nobody had been promised anything
+        w.read(LEASED, hold=2)
+        await w.until(5)
+        await w.keepers.report(LEASED.key, str(w.read(LEASED, hold=2)), 401)
+        await w.until(32)
+        fault = w.vault.fail(VaultUnreachable(), operation="revoke_lease")
+        await w.until(36)
+        tried = w.vault.count("revoke_lease")
+        w.vault.heal(fault)
+        await w.until(60)
+        assert w.retirer.pending() == 0
+        assert len(w.vault.server.live_leases()) == 1
+        assert tried >= 2
+
+
+async def test_a_replaced_lease_that_may_not_be_revoked_is_left_to_expire() -> None:
+    """A policy without sys/leases/revoke costs one warning a lease, not a storm."""
+    async with world(LEASED) as w:
+        w.vault.server.deny("sys/leases/revoke")
+        await w.until(400)
+        assert w.vault.count("revoke_lease") <= w.vault.count("lease")
+        assert w.retirer.pending() == 0
