@@ -320,6 +320,27 @@ async def test_the_wall_clock_may_jump_without_a_value_outliving_its_lease(jump:
         assert w.read(LEASED) is None
 
 
+@pytest.mark.parametrize("spec", [KV, LEASED], ids=lambda spec: spec.key.name)
+async def test_an_answer_asked_for_before_the_clocks_jumped_confirms_nothing(
+    spec: CredentialSpec,
+) -> None:
+    """The machine may have stood still between the two; the next answer is the first to count."""
+    async with world(spec) as w:
+        operation = "kv_read" if spec is KV else "renew_lease"
+        w.vault.latency[operation] = 4.0
+        before = w.vault.count(operation)
+        while w.vault.count(operation) == before:
+            await w.clock.sleep(0.5)
+        w.clock.jump_wall(3600)
+        assert w.read(spec) is None
+        await w.until(w.clock.now() + 4.1)
+        assert w.vault.count(operation) >= before + 1
+        assert w.read(spec) is None
+        await w.until(w.clock.now() + 4.5)
+        assert w.vault.count(operation) == before + 2
+        assert w.read(spec) is not None
+
+
 async def test_after_an_hours_sleep_no_old_lease_is_handed_out() -> None:
     """The boot clock ran on: the lease is known to be over before anything is asked."""
     async with world(LEASED) as w:
@@ -570,7 +591,7 @@ async def test_other_times_for_a_credential_do_not_break_its_value() -> None:
     async with world(KV, LEASED) as w:
         versions = w.read(KV), w.read(LEASED)
         w.vault.outage()
-        kv = replace(KV, hold=5.0, source=replace(KV.source, poll=5.0))
+        kv = replace(KV, hold=5.0, source=KvSource("secret", "search-api", poll=5.0))
         await w.keepers.reconfigure([kv, replace(LEASED, margin=1.0, required=False)])
         assert (w.read(KV), w.read(LEASED)) == versions
         await w.until(6)
