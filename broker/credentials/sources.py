@@ -15,6 +15,7 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from math import isfinite
@@ -78,15 +79,17 @@ def parse_expiry(text: str) -> float:
         CredentialMalformed: neither; the text is not repeated, it may be a secret.
     """
     text = text.strip()
-    try:
+    # Raised outside: Python's own errors quote the text, and ours would hold on to them.
+    seconds, moment = None, None
+    with suppress(ValueError):
         seconds = float(text)
-    except ValueError:
-        try:
+    if seconds is None:
+        with suppress(ValueError):
             moment = datetime.fromisoformat(text)
-        except ValueError as error:
-            raise CredentialMalformed("the expiry is neither RFC 3339 nor Unix time") from error
+        if moment is None:
+            raise CredentialMalformed("the expiry is neither RFC 3339 nor Unix time")
         if moment.tzinfo is None:
-            raise CredentialMalformed("the expiry has no time zone") from None
+            raise CredentialMalformed("the expiry has no time zone")
         return moment.timestamp()
     if not isfinite(seconds) or seconds < 0:
         raise CredentialMalformed("the expiry is not a Unix time")
