@@ -12,10 +12,11 @@ import pytest
 pytestmark = pytest.mark.real
 
 HARDENED = """
-import os, resource
+import ctypes, resource
 from broker.app.process import harden
 harden()
-print(resource.getrlimit(resource.RLIMIT_CORE), os.stat("/proc/self/mem").st_uid)
+PR_GET_DUMPABLE = 3
+print(resource.getrlimit(resource.RLIMIT_CORE), ctypes.CDLL(None).prctl(PR_GET_DUMPABLE))
 """
 
 
