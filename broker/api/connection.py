@@ -11,7 +11,7 @@ Rules (each has a test in ``tests/unit/test_api_protocol.py``):
 * after a refusal our side of the connection is closed and what still comes is thrown away,
   so that the peer can read the refusal before the connection is reset;
 * a request that takes longer than 10 s to arrive gets 408; an answer that is left unread, or
-  a connection left idle, ends.
+  a connection left idle, ends; both sooner when the listener fills.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import asyncio
 import socket
 import struct
 from abc import abstractmethod
+from math import inf
 from typing import Any, Final, cast
 
 import httptools
@@ -286,6 +287,8 @@ class Connection(HttpToolsProtocol):
             return
         waited = now - self._since
         limits = self._door.limits
+        crowded = 2 * len(self.connections) > limits.connections
+        patience = limits.crowded_seconds if crowded else inf
         if self.flow.write_paused:
             if waited >= limits.send_seconds:
                 self.transport.abort()
@@ -293,9 +296,9 @@ class Connection(HttpToolsProtocol):
             if not self._verdict and waited >= LINGER:
                 self.transport.abort()
         elif self._stage != IDLE:
-            if waited >= limits.receive_seconds:
+            if waited >= min(limits.receive_seconds, patience):
                 self._refuse(RequestTooSlow())
         elif self._answering():
             self._since = now
-        elif waited >= limits.idle_seconds:
+        elif waited >= min(limits.idle_seconds, patience):
             self.transport.close()

@@ -695,6 +695,22 @@ async def test_connection_cap_is_503(rig: Rig) -> None:
     assert (await (await rig.connect()).get("/fast")).status == 200
 
 
+async def test_who_says_nothing_gives_way_when_a_listener_fills(rig: Rig) -> None:
+    """Silent peers cannot keep others out for long, without any proof; who waits stays."""
+    rig.door.limits = Limits(connections=4)
+    waiting, quiet, slow, idle = [await rig.connect() for _ in range(4)]
+    await waiting.send(GET.replace(b"/echo", b"/wait"))
+    await slow.send(b"GET /echo")
+    assert (await idle.get("/fast")).status == 200
+    await rig.after(rig.door.limits.crowded_seconds)
+    assert_problem(await slow.reply(), 408, "request_too_slow")
+    assert await quiet.ended()
+    assert await idle.ended()
+    assert (await (await rig.connect()).get("/fast")).status == 200
+    rig.app.gate.set()
+    assert (await waiting.reply()).status == 200
+
+
 async def test_a_peer_that_leaves_is_forgotten(rig: Rig) -> None:
     """Peers that go away in the middle of anything leave nothing behind."""
     for begun in (b"", b"GET", GET[:-2], GET.replace(b"/echo", b"/wait"), GET * (PIECE // 20)):
