@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test lint fix bench clean
+.PHONY: install demo test lint fix bench lock wheels image clean
 
 install: $(STAMP)
 
@@ -33,5 +33,27 @@ fix: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python -m tests.bench $(if $(REPORT),--report $(REPORT))
 
+# What the image is made of, with hashes of every platform's files; after each change of dependencies.
+COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
+	--no-emit-index-url --constraints constraints.txt
+
+lock: $(STAMP)
+	$(COMPILE) pyproject.toml --extra server --output-file requirements/server.txt
+	$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' \
+		| $(COMPILE) - --output-file requirements/build.txt
+
+# For builds that cannot reach an index. Another platform: make wheels WHEELS_FOR='--platform manylinux_2_28_aarch64'
+wheels: wheels/.fetched
+
+wheels/.fetched: requirements/build.txt requirements/server.txt | $(STAMP)
+	rm -rf wheels
+	$(BIN)/python -m pip download --quiet --disable-pip-version-check --require-hashes --no-deps --only-binary :all: --python-version 3.11 \
+		$(WHEELS_FOR) --dest wheels $(foreach lock,$^,--requirement $(lock))
+	touch $@
+
+IMAGE ?= mcp-secrets-broker:latest
+image:
+	docker build --target broker --build-arg REVISION=$$(git rev-parse HEAD) --tag $(IMAGE) $(BUILD_OPTIONS) .
+
 clean:
-	rm -rf $(VENV) build dist .coverage* .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) build dist wheels .coverage* .pytest_cache .mypy_cache .ruff_cache

@@ -41,6 +41,9 @@ class Limits:
     idle_seconds: float = 75.0
     """How long a connection may stay open between requests; longer than clients keep them."""
     connections: int = 4096
+    crowded_seconds: float = 2.0
+    """What ``receive_seconds`` and ``idle_seconds`` shrink to while more than half of the
+    connections are taken, so that who says nothing cannot keep others out."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,14 +19,14 @@ from broker.access.caller import Callers
 from broker.access.token_files import TokenFiles
 from broker.api.admin import create_admin_plane
 from broker.api.data import create_data_plane
-from broker.api.door import Door, hosts
+from broker.api.door import Door, Limits, hosts
 from broker.api.fast import FastHandout
 from broker.api.health import Health
 from broker.api.listeners import Listener
 from broker.api.operations import create_operations_plane
 from broker.api.problems import Problems, RequestIds
 from broker.api.sockets import TcpAddress, UnixAddress
-from broker.app import translate
+from broker.app import process, translate
 from broker.app.masking import Masking
 from broker.app.vault import vault_client, vault_login
 from broker.audit.log import AuditLog
@@ -173,6 +173,9 @@ def build(
         operations=[],
     )
     _listeners(broker, problems, own_uid=own_uid, quit_broker=quit_broker)
+    most = process.connections(len(broker.listeners), Limits().connections)
+    for listener in broker.listeners:
+        listener.door.limits = Limits(connections=most)
     return broker
 
 

@@ -74,7 +74,8 @@ class Reload:
 
     async def _reload(self) -> None:
         try:
-            loaded = load(self._path, self._environ, uid=self._uid)
+            # In a thread: a file of a thousand credentials takes longer than the loop may wait.
+            loaded = await asyncio.to_thread(load, self._path, self._environ, uid=self._uid)
         except SettingsErrors as errors:
             log.error(
                 "the changed configuration cannot be used, the last good one stays: %s", errors
@@ -100,6 +101,7 @@ class Reload:
         broker.service.reconfigure(specs)
         broker.health.configure({name: spec.required for name, spec in specs.items()})
         broker.fast.configure(specs)
+        broker.audit.configure(settings.audit.on_failure)
         await broker.keepers.reconfigure(specs.values())
         if any(key.startswith("log.") for key in difference.hot):
             logs.configure(

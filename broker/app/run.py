@@ -46,6 +46,9 @@ EXIT_FAULT: Final = 70
 FIRST_ATTEMPTS: Final = 10.0
 """Seconds the data listeners wait for the first attempts; a healthy start takes under one."""
 
+DRAIN: Final = 0.5
+"""Part of what is left of ``stop.timeout`` in which callers may read their last answers."""
+
 
 def run(
     settings: Settings, config_path: str, *, digest: str = "", advice: Iterable[Advice] = ()
@@ -131,7 +134,7 @@ async def _start(broker: Broker, tasks: Tasks, reload: Reload) -> None:
         broker.token_files.provide(client)
     await broker.session.start()
     tasks.start("session", broker.session.run())
-    tasks.start("retirer", broker.retirer.run())
+    tasks.start("keepers", broker.keepers.run())
     broker.keepers.start()
     if broker.session.generation is not None:
         await broker.keepers.settled(broker.clock.now() + FIRST_ATTEMPTS)
@@ -150,8 +153,10 @@ async def shut_down(broker: Broker, tasks: Tasks) -> None:
     broker.service.end_waits()
     broker.events.close()
     await clock.sleep(min(stop.delay, stop.timeout))
-    await _stop(broker.data, deadline)
+    # A peer who reads no answer may not use up the time in which tokens and leases are revoked.
+    await _stop(broker.data, clock.now() + (deadline - clock.now()) * DRAIN)
     await broker.keepers.close(deadline)
+    await broker.retirer.close()
     await tasks.close()
     await broker.session.close(deadline)
     await broker.vault.aclose()

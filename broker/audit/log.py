@@ -87,6 +87,10 @@ class AuditLog:
         """The loop that watches for the pipe to be writable."""
         self._sink = self._opened()
 
+    def configure(self, on_failure: Literal["refuse", "allow"]) -> None:
+        """Take over a new configuration; the next record that fails goes by it."""
+        self._on_failure = on_failure
+
     def append(self, line: bytes) -> None:
         r"""Write one record; ``line`` ends in ``\n`` and has no other.
 

@@ -28,8 +28,9 @@ from broker.credentials.ports import EventSink, Recorder
 from broker.credentials.proof import Proof
 from broker.credentials.requests import Outcome, Requests
 from broker.credentials.retire import Retirer
+from broker.credentials.sources import serves
 from broker.credentials.status import Status
-from broker.credentials.store import CredentialStore
+from broker.credentials.store import JUMP, CredentialStore
 from broker.errors import BrokerError
 from broker.vault.interface import SessionPort, VaultPort
 
@@ -146,6 +147,15 @@ class Keeper:
             if not await self._d.clock.wait(self._progress, deadline):
                 break
 
+    def configure(self, spec: CredentialSpec) -> bool:
+        """Go on under another specification, when the value held will do; whether it does."""
+        if not serves(self._status.snapshot, self.spec, spec):
+            return False
+        self.spec = self._status.spec = spec
+        self._requests.configure(spec)
+        self.wake()
+        return True
+
     # --- the end ----------------------------------------------------------------
 
     @property
@@ -166,6 +176,7 @@ class Keeper:
         status.begin(action, self._d.clock.now())
         answered_wish = status.wanted <= status.last_attempt
         suspect = bool(status.suspect)
+        offset = self._offset()
         self._publish(status.last_attempt)
         try:
             outcome = await self._requests.ask(action, status.snapshot, suspect=suspect)
@@ -175,13 +186,15 @@ class Keeper:
             self._log(logging.ERROR, "a fault while refreshing", None, exc_info=error)
             self._failed(action, BrokerError("a fault while refreshing"))
         else:
-            self._succeeded(outcome, suspect=suspect)
+            # Sent before the clocks jumped, it confirms nothing about the time after.
+            jumped = self._offset() - offset > JUMP
+            self._succeeded(outcome, suspect=suspect, doubted=jumped)
         finally:
             self._finished += 1
             status.end(self._d.rng.random(), answered_wish=answered_wish)
             self._progress.set()
 
-    def _succeeded(self, outcome: Outcome, *, suspect: bool) -> None:
+    def _succeeded(self, outcome: Outcome, *, suspect: bool, doubted: bool) -> None:
         status = self._status
         self._warned = ""
         self._d.recorder.refresh(self.spec.key.name, outcome.result)
@@ -191,10 +204,11 @@ class Keeper:
                 status.suspect = ""  # the upstream itself says it is well
             if status.succeed(truncated=outcome.truncated):
                 self._log(logging.INFO, "credential healed", outcome.snapshot)
+            status.doubted = doubted
             self._publish(inf)
             return
         old = status.adopt(outcome.snapshot)
-        status.busy = None
+        status.busy, status.doubted = None, doubted
         self._publish(inf)  # readers move before the old one is retired
         self._retire(old)
         self._log(logging.INFO, "credential published", outcome.snapshot)
@@ -228,6 +242,10 @@ class Keeper:
         if generation is None or generation.ended or generation.expires_at <= now:
             return None
         return generation.number
+
+    def _offset(self) -> float:
+        """Wall against boot time."""
+        return self._d.clock.wall() - self._d.clock.now()
 
     async def _learn_why(self) -> None:
         try:

@@ -6,7 +6,9 @@ Not its duty: what a keeper does.
 Rules:
 
 * a credential has at most one keeper, so at most one lease and one request in flight;
-* keepers never end by themselves; one failing does not touch another.
+* keepers never end by themselves; one failing does not touch another;
+* one that ends all the same, by a fault of ours, ends ``run``: its credential would be lost
+  without a word.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from collections.abc import Iterable, Mapping
 from broker.credentials.keeper import Deps, Keeper
 from broker.credentials.model import CredentialKey, CredentialSpec, Entry
 from broker.credentials.proof import Proof
-from broker.errors import CredentialUnavailable, CredentialUnknown, VaultError
+from broker.errors import CredentialUnavailable, CredentialUnknown, TaskEnded, VaultError
 
 
 class Keepers:
@@ -43,6 +45,7 @@ class Keepers:
         self._proofs = dict(proofs or {})
         self._capacity = capacity
         self._kept: dict[CredentialKey, tuple[Keeper, asyncio.Task[None]]] = {}
+        self._dead: asyncio.Queue[asyncio.Task[None]] = asyncio.Queue()
         deps.session.on_change(self._wake_all)
         deps.store.subscribe(self._published)
 
@@ -50,6 +53,19 @@ class Keepers:
         """Keep every configured credential from now on."""
         for spec in self._specs.values():
             self._keeper(spec.key)
+
+    async def run(self) -> None:
+        """Watch over the keepers for ever; meant to be a named task of ``app``.
+
+        Raises:
+            TaskEnded: one of them ended unasked.
+        """
+        task = await self._dead.get()
+        raise TaskEnded(f"the {task.get_name()} ended unasked") from task.exception()
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled():
+            self._dead.put_nowait(task)
 
     async def ensure(self, key: CredentialKey, deadline: float) -> Entry:
         """Keep ``key`` from now on; wait for its first value until ``deadline``.
@@ -84,6 +100,7 @@ class Keepers:
         keeper = Keeper(spec, self._d, self._proofs.get(key.name))
         keeper.announce()
         task = asyncio.create_task(keeper.run(), name=f"keeper {key.name}")
+        task.add_done_callback(self._ended)
         self._kept[key] = keeper, task
         return keeper
 
@@ -102,10 +119,17 @@ class Keepers:
         return await self._keeper(key).refresh()
 
     async def reconfigure(self, specs: Iterable[CredentialSpec]) -> None:
-        """Take over a new configuration: changed credentials start afresh, others go on."""
+        """Take over a new configuration.
+
+        A credential whose value comes from somewhere else starts afresh. Others go on with the
+        value they have: other times must not break what nobody can replace during an outage.
+        """
         new = {spec.key.name: spec for spec in specs}
         gone = [
-            (key, kept) for key, kept in self._kept.items() if new.get(key.name) != kept[0].spec
+            (key, kept)
+            for key, kept in self._kept.items()
+            if (spec := new.get(key.name)) != kept[0].spec
+            and (spec is None or not kept[0].configure(spec))
         ]
         self._specs = new
         for key, (keeper, task) in gone:

@@ -60,6 +60,10 @@ class Requests:
         self._spec, self._clock, self._vault, self._session = spec, clock, vault, session
         self._retirer, self._new_version, self._proof = retirer, new_version, proof
 
+    def configure(self, spec: CredentialSpec) -> None:
+        """Take over a specification of the same value (``sources.serves``)."""
+        self._spec = spec
+
     async def ask(self, action: Action, held: Snapshot | None, *, suspect: bool) -> Outcome:
         """Carry ``action`` out.
 

@@ -15,12 +15,14 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime
 from math import isfinite
 from string import Formatter
 from urllib.parse import quote
 
-from broker.credentials.model import CredentialSpec, KvExpiry, KvSource, Lease, Snapshot
+from broker.credentials.model import CredentialSpec, KvExpiry, KvSource, Lease, Snapshot, Source
 from broker.errors import CredentialMalformed
 from broker.secret import SecretValue
 from broker.vault.generation import Generation
@@ -77,15 +79,17 @@ def parse_expiry(text: str) -> float:
         CredentialMalformed: neither; the text is not repeated, it may be a secret.
     """
     text = text.strip()
-    try:
+    # Raised outside: Python's own errors quote the text, and ours would hold on to them.
+    seconds, moment = None, None
+    with suppress(ValueError):
         seconds = float(text)
-    except ValueError:
-        try:
+    if seconds is None:
+        with suppress(ValueError):
             moment = datetime.fromisoformat(text)
-        except ValueError as error:
-            raise CredentialMalformed("the expiry is neither RFC 3339 nor Unix time") from error
+        if moment is None:
+            raise CredentialMalformed("the expiry is neither RFC 3339 nor Unix time")
         if moment.tzinfo is None:
-            raise CredentialMalformed("the expiry has no time zone") from None
+            raise CredentialMalformed("the expiry has no time zone")
         return moment.timestamp()
     if not isfinite(seconds) or seconds < 0:
         raise CredentialMalformed("the expiry is not a Unix time")
@@ -165,12 +169,39 @@ def leased_snapshot(
 
 
 def _checked(spec: CredentialSpec, data: Mapping[str, SecretValue]) -> Mapping[str, SecretValue]:
+    """``data``, when it has every field that ``use`` names.
+
+    Raises:
+        CredentialMalformed: it has not.
+    """
     use = spec.use
     if use is not None:
         for name in (use.field, use.username_field, use.password_field):
             if name and name not in data:
                 raise CredentialMalformed(f"'use' names the field {name!r}, which is absent")
     return data
+
+
+def serves(held: Snapshot | None, old: CredentialSpec, new: CredentialSpec) -> bool:
+    """Whether a value held under ``old`` is one that ``new`` asks for.
+
+    When and how often Vault is asked may differ, and how long callers may keep an answer; not
+    where the value comes from, what is made of it, or how its expiry is known.
+    """
+    if _origin(old.source) != _origin(new.source) or old.fields != new.fields:
+        return False
+    try:
+        _checked(new, {} if held is None else held.data)
+    except CredentialMalformed:
+        return held is None
+    return True
+
+
+def _origin(source: Source) -> Source:
+    """The source without what only says when to ask."""
+    if isinstance(source, KvSource):
+        return replace(source, poll=0.0, max_staleness=0.0)
+    return replace(source, increment=None)
 
 
 def same_value(one: Snapshot, other: Snapshot) -> bool:

@@ -210,7 +210,7 @@ class Session:
 
     def _compare_clocks(self) -> None:
         """Wall time that ran ahead of boot time: was the machine paused with its boot clock?"""
-        offset = self._clock.wall() - self._clock.now()
+        offset = self._measure()
         ahead = offset - self._offset
         if -plan.JUMP <= ahead <= plan.JUMP:
             return  # the base stays: many small steps add up to a jump
@@ -221,12 +221,22 @@ class Session:
                 generation.expires_at -= ahead
             self._tenure.doubt(ahead)
 
+    def _measure(self) -> float:
+        """Wall against boot time."""
+        return self._clock.wall() - self._clock.now()
+
+    def _doubt_grant(self, offset: float) -> None:
+        """A grant asked for before the clocks jumped says nothing about the time after."""
+        ahead = self._measure() - offset
+        if ahead > plan.JUMP:
+            self._tenure.doubt(ahead)
+
     # --- requests about the token; whoever makes them has the turn ---------------------------
 
     async def _log_in(self) -> None:
         """One attempt: a new generation, or the reason why not."""
         await self._clock.sleep_until(self._login_sent + plan.FLOOR)
-        self._login_sent = self._clock.now()
+        self._login_sent, offset = self._clock.now(), self._measure()
         try:
             grant = await self._login.login()
         except (LoginError, VaultError) as error:
@@ -234,12 +244,14 @@ class Session:
             raise
         self._metrics.login("ok")
         replaced = self._tenure.adopt(grant, own=self._login.own)
+        self._doubt_grant(offset)
         if replaced is not None:
             self._retirement.add(replaced)
         if self._login.own and self._tenure.current is not None:
             await self._pulse.learn(self._tenure.current)
 
     async def _renew(self, generation: Generation) -> None:
+        offset = self._measure()
         try:
             grant = await self._port.renew_self(generation.token)
         except VaultRefused as refusal:
@@ -252,3 +264,4 @@ class Session:
                 await self._log_in()
         else:
             self._tenure.extend(generation, grant)
+            self._doubt_grant(offset)

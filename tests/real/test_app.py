@@ -233,6 +233,41 @@ def test_a_changed_file_is_applied_and_a_bad_one_is_not(broker: BrokerProcess) -
     assert broker.stop() == 0
 
 
+def test_a_changed_answer_to_a_full_disk_is_applied(broker: BrokerProcess) -> None:
+    """``audit.on_failure`` is hot: what the log calls applied decides the next hand-out."""
+    config = {**broker.config, "audit": {"file": "/dev/full", "on_failure": "allow"}}
+    broker.write_config(config)
+    broker.start()
+    assert broker.process is not None
+    assert broker.get("search-api").status_code == 200
+    config["audit"] = {"file": "/dev/full", "on_failure": "refuse"}
+    broker.write_config(config)
+    broker.process.send_signal(signal.SIGHUP)
+    _until(lambda: "configuration applied: audit.on_failure" in broker.logs())
+    answer = broker.get("search-api")
+    assert answer.status_code == 503
+    assert answer.json()["code"] == "audit_unavailable"
+
+
+def test_neighbours_cannot_keep_the_token_from_being_revoked(
+    broker: BrokerProcess, openbao: OpenBao
+) -> None:
+    """Who leaves answers unread until the end of the stop is cut in time for the rest of it."""
+    before = set(openbao.admin.accessors())
+    broker.write_config({**broker.config, "stop": {"timeout": "4s"}})
+    broker.start()
+    with socket.create_connection(("127.0.0.1", broker.port)) as unread:
+        unread.setblocking(False)
+        end = time.monotonic() + 2
+        while time.monotonic() < end:
+            try:
+                unread.send(b"GET /v1/whoami HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" * 50)
+            except BlockingIOError:
+                time.sleep(0.05)
+        assert broker.stop() == 0
+    assert set(openbao.admin.accessors()) <= before
+
+
 def test_a_taken_port_is_a_clear_error_and_not_a_traceback(broker: BrokerProcess) -> None:
     """The conflict is named with its address; the exit code is not zero."""
     with socket.socket() as taken:

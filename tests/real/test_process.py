@@ -12,10 +12,11 @@ import pytest
 pytestmark = pytest.mark.real
 
 HARDENED = """
-import os, resource
+import ctypes, resource
 from broker.app.process import harden
 harden()
-print(resource.getrlimit(resource.RLIMIT_CORE), os.stat("/proc/self/mem").st_uid)
+PR_GET_DUMPABLE = 3
+print(resource.getrlimit(resource.RLIMIT_CORE), ctypes.CDLL(None).prctl(PR_GET_DUMPABLE))
 """
 
 
@@ -31,6 +32,30 @@ def test_a_hardened_process_dumps_no_core() -> None:
         timeout=30,
     )
     assert result.stdout.split() == ["(0,", "0)", "0"]
+
+
+FILES = """
+import resource
+from broker.app.process import RESERVE, connections, harden
+hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+resource.setrlimit(resource.RLIMIT_NOFILE, (256, min(hard, 1024)))
+harden()
+raised = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+print(raised, connections(2, 4096) * 2 + RESERVE <= raised, connections(2, 40))
+"""
+
+
+def test_connections_leave_files_for_everything_else() -> None:
+    """The soft limit is raised to the hard one; idle neighbours cannot use it up."""
+    result = subprocess.run(
+        [sys.executable, "-c", FILES],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=Path(__file__).parents[2],
+        timeout=30,
+    )
+    assert result.stdout.split() == ["1024", "True", "40"]
 
 
 ENDED = """

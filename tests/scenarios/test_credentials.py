@@ -12,16 +12,19 @@ import pytest
 from broker.credentials.model import (
     CredentialKey,
     CredentialSpec,
+    Entry,
     KvExpiry,
     KvSource,
     LeasedSource,
     Snapshot,
     State,
+    Use,
 )
 from broker.errors import (
     CredentialUnavailable,
     CredentialUnknown,
     ProofFailed,
+    TaskEnded,
     VaultDenied,
     VaultError,
     VaultFailed,
@@ -317,6 +320,27 @@ async def test_the_wall_clock_may_jump_without_a_value_outliving_its_lease(jump:
         assert w.read(LEASED) is None
 
 
+@pytest.mark.parametrize("spec", [KV, LEASED], ids=lambda spec: spec.key.name)
+async def test_an_answer_asked_for_before_the_clocks_jumped_confirms_nothing(
+    spec: CredentialSpec,
+) -> None:
+    """The machine may have stood still between the two; the next answer is the first to count."""
+    async with world(spec) as w:
+        operation = "kv_read" if spec is KV else "renew_lease"
+        w.vault.latency[operation] = 4.0
+        before = w.vault.count(operation)
+        while w.vault.count(operation) == before:
+            await w.clock.sleep(0.5)
+        w.clock.jump_wall(3600)
+        assert w.read(spec) is None
+        await w.until(w.clock.now() + 4.1)
+        assert w.vault.count(operation) >= before + 1
+        assert w.read(spec) is None
+        await w.until(w.clock.now() + 4.5)
+        assert w.vault.count(operation) == before + 2
+        assert w.read(spec) is not None
+
+
 async def test_after_an_hours_sleep_no_old_lease_is_handed_out() -> None:
     """The boot clock ran on: the lease is known to be over before anything is asked."""
     async with world(LEASED) as w:
@@ -562,6 +586,60 @@ async def test_a_new_configuration_starts_the_new_and_ends_the_old() -> None:
         assert w.vault.server.live_leases() == []
 
 
+async def test_other_times_for_a_credential_do_not_break_its_value() -> None:
+    """During an outage nothing could replace it; the new times count from the next step on."""
+    async with world(KV, LEASED) as w:
+        versions = w.read(KV), w.read(LEASED)
+        w.vault.outage()
+        kv = replace(KV, hold=5.0, source=KvSource("secret", "search-api", poll=5.0))
+        await w.keepers.reconfigure([kv, replace(LEASED, margin=1.0, required=False)])
+        assert (w.read(KV), w.read(LEASED)) == versions
+        await w.until(6)
+        assert (w.read(KV), w.read(LEASED)) == versions
+        assert w.state(KV) is State.STALE  # polled after 5 s, not 60
+        assert w.state(LEASED) is State.FRESH
+
+
+async def test_another_source_or_use_starts_a_credential_afresh() -> None:
+    """The old value answers another question; its lease is revoked."""
+    path = CredentialSpec(LEASED.key, LeasedSource("database/creds/orders", parameters={"a": 1}))
+    use = replace(KV, use=Use(name="x-api-key", field="nothing"))
+    async with world(KV, LEASED) as w:
+        first = w.read(LEASED, hold=0.0)
+        await w.keepers.reconfigure([use, path])
+        await w.until(2)
+        assert w.read(KV) is None
+        assert w.entry(KV).reason == "credential_malformed"
+        assert w.read(LEASED) not in (None, first)
+        assert len(w.vault.server.live_leases()) == 1
+
+
+async def test_a_keeper_that_ends_by_a_fault_of_ours_is_told() -> None:
+    """Its credential would expire without a word; the process stops instead."""
+    async with world(KV) as w:
+        watching = asyncio.create_task(w.keepers.run())
+
+        def fault(before: Entry | None, after: Entry) -> None:
+            raise ArithmeticError
+
+        w.store.subscribe(fault)
+        w.vault.server.kv.put("search-api", {"api_key": "canary-key-2"})
+        with pytest.raises(TaskEnded, match="keeper search-api") as told:
+            await watching
+        assert isinstance(told.value.__cause__, ArithmeticError)
+
+
+async def test_keepers_that_are_ended_are_no_fault() -> None:
+    """By a new configuration or at the stop."""
+    async with world(KV, LEASED) as w:
+        watching = asyncio.create_task(w.keepers.run())
+        await w.keepers.reconfigure([KV])
+        await w.keepers.close(w.clock.now())
+        await w.until(1)
+        assert not watching.done()
+        watching.cancel()
+
+
 async def test_a_denied_read_of_a_live_token_is_about_the_path() -> None:
     """One look-up tells; no login follows."""
     async with world(KV) as w:
@@ -598,3 +676,32 @@ async def test_what_cannot_be_kept_on_demand_says_so() -> None:
         w.vault.heal(fault)
         with pytest.raises(CredentialUnavailable, match="too many"):
             await w.keepers.ensure(LEASED.key, w.clock.now() + 5)
+
+
+async def test_a_replaced_lease_is_revoked_after_an_outage_or_left_to_its_end() -> None:
+    """While Vault is away the revocation is tried again, with pauses, until the lease is over."""
+    async with world(LEASED) as w:
+        await w.keepers.refresh(LEASED.key)
+        await w.until(2)
+        assert len(w.vault.server.live_leases()) == 1  # nobody had been promised anything
+        w.read(LEASED, hold=2)
+        await w.until(5)
+        await w.keepers.report(LEASED.key, str(w.read(LEASED, hold=2)), 401)
+        await w.until(32)
+        fault = w.vault.fail(VaultUnreachable(), operation="revoke_lease")
+        await w.until(36)
+        tried = w.vault.count("revoke_lease")
+        w.vault.heal(fault)
+        await w.until(60)
+        assert w.retirer.pending() == 0
+        assert len(w.vault.server.live_leases()) == 1
+        assert tried >= 2
+
+
+async def test_a_replaced_lease_that_may_not_be_revoked_is_left_to_expire() -> None:
+    """A policy without sys/leases/revoke costs one warning a lease, not a storm."""
+    async with world(LEASED) as w:
+        w.vault.server.deny("sys/leases/revoke")
+        await w.until(400)
+        assert w.vault.count("revoke_lease") <= w.vault.count("lease")
+        assert w.retirer.pending() == 0

@@ -188,6 +188,20 @@ async def test_paused_machine(story: Story) -> None:
         assert generation.expires_at == pytest.approx(700)
 
 
+async def test_paused_while_a_renewal_is_under_way(story: Story) -> None:
+    """Its answer was given before the pause: the time of the pause counts, and Vault is asked."""
+    async with story.running():
+        story.vault.latency["renew_self"] = 2.0
+        await story.clock.sleep_until(371)
+        story.pause(100)
+        await story.session.ready(story.clock.now())
+        await story.clock.sleep_until(372.5)
+        assert story.current.expires_at == pytest.approx(370 + 600 - 100)
+        await story.clock.sleep_until(375)
+        assert story.renewals() == [370, 372]
+        assert story.current.expires_at == pytest.approx(372 + 600)
+
+
 async def test_paused_for_longer_than_the_token(story: Story) -> None:
     """After a long pause nothing is usable until Vault said that the token is dead."""
     async with story.running():

@@ -115,7 +115,7 @@ async def pod(directory: Path, role: Role, path: LeasedPath, seed: int) -> Async
     ]
     keepers = Keepers(specs, deps)
     await session.start()
-    tasks = [asyncio.create_task(session.run()), asyncio.create_task(retirer.run())]
+    tasks = [asyncio.create_task(session.run())]
     keepers.start()
     await keepers.settled(clock.now() + 60)
     made = Pod(clock, vault, role, session, store, keepers)
@@ -124,6 +124,7 @@ async def pod(directory: Path, role: Role, path: LeasedPath, seed: int) -> Async
         yield made
     finally:
         await keepers.close(clock.now() + 5)
+        await retirer.close()
         assert [task for task in tasks if task.done()] == []
         for task in tasks:
             task.cancel()

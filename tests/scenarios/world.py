@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -161,7 +160,6 @@ async def world(
         new_version=lambda: f"v{next(versions)}",
     )
     keepers = Keepers(specs, deps, proofs=proofs, capacity=capacity)
-    retiring = asyncio.create_task(retirer.run())
     if log_in:
         session.log_in()
     if start:
@@ -172,5 +170,6 @@ async def world(
         yield World(clock, vault, session, store, keepers, retirer, said, history)
     finally:
         await keepers.close(clock.now() + 5)
-        retiring.cancel()
-        await asyncio.wait([retiring])
+        await retirer.close()
+        vault.resume()
+        await vault.aclose()

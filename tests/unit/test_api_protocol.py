@@ -384,15 +384,16 @@ async def test_a_flood_of_pipelined_requests_leaves_the_loop_free(rig: Rig) -> N
     other = await rig.connect()
     count = 5000
     requests = b"GET /fast HTTP/1.1\r\nHost: localhost\r\n\r\n" * count
-    longest = 0.0
+    longest, most = 0.0, 0
     done = False
 
     async def watch() -> None:
-        nonlocal longest
+        nonlocal longest, most
         while not done:
-            before = time.perf_counter()
+            before, answered = time.perf_counter(), len(rig.fast.asked)
             await asyncio.sleep(0)
             longest = max(longest, time.perf_counter() - before)
+            most = max(most, len(rig.fast.asked) - answered)
 
     watching = asyncio.create_task(watch())
     sending = asyncio.create_task(wire.send(requests))
@@ -404,6 +405,7 @@ async def test_a_flood_of_pipelined_requests_leaves_the_loop_free(rig: Rig) -> N
     done = True
     await watching
     assert count + 20 == len(rig.fast.asked)
+    assert most <= 30  # at up to 80 microseconds for each refusal with its record
     # 256 KiB parsed at a go would be over 20 ms; the bound is loose for noisy machines.
     assert longest < 0.1
 
@@ -691,6 +693,22 @@ async def test_connection_cap_is_503(rig: Rig) -> None:
     await wires[0].close()
     await asyncio.sleep(0.01)
     assert (await (await rig.connect()).get("/fast")).status == 200
+
+
+async def test_who_says_nothing_gives_way_when_a_listener_fills(rig: Rig) -> None:
+    """Silent peers cannot keep others out for long, without any proof; who waits stays."""
+    rig.door.limits = Limits(connections=4)
+    waiting, quiet, slow, idle = [await rig.connect() for _ in range(4)]
+    await waiting.send(GET.replace(b"/echo", b"/wait"))
+    await slow.send(b"GET /echo")
+    assert (await idle.get("/fast")).status == 200
+    await rig.after(rig.door.limits.crowded_seconds)
+    assert_problem(await slow.reply(), 408, "request_too_slow")
+    assert await quiet.ended()
+    assert await idle.ended()
+    assert (await (await rig.connect()).get("/fast")).status == 200
+    rig.app.gate.set()
+    assert (await waiting.reply()).status == 200
 
 
 async def test_a_peer_that_leaves_is_forgotten(rig: Rig) -> None:

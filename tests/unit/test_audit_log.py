@@ -51,6 +51,17 @@ def test_a_line_is_one_write() -> None:
     assert (sink.taken, sink.writes, counts) == (line(1), 1, {"written": 1})
 
 
+def test_another_way_to_fail_counts_at_the_next_failure() -> None:
+    """A changed ``audit.on_failure`` needs no restart."""
+    sink = SinkSimulator(FULL, FULL)
+    log, counts = make(sink, on_failure="allow")
+    log.append(line(1))
+    log.configure("refuse")
+    with pytest.raises(AuditUnavailable):
+        log.append(line(2))
+    assert counts == {"lost": 1, "refused": 1}
+
+
 def test_a_line_taken_in_pieces_is_finished() -> None:
     """A short write is followed by the rest at once."""
     sink = SinkSimulator(3, 2)

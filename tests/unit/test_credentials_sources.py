@@ -93,6 +93,14 @@ def test_an_unclear_expiry_is_malformed(text: str) -> None:
         parse_expiry(text)
 
 
+def test_an_unclear_expiry_is_not_held_on_to() -> None:
+    """It may be a key, when the wrong field was configured: no error below ours quotes it."""
+    with pytest.raises(CredentialMalformed) as told:
+        parse_expiry("canary-key-1")
+    assert told.value.__context__ is None
+    assert "canary" not in repr(told.value)
+
+
 def test_a_kv_expiry_comes_from_a_field_or_from_custom_metadata() -> None:
     """Either place works, less the skew allowance."""
     by_field = KvSource("secret", "s", expiry=KvExpiry("field", "until", skew=30))
