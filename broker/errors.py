@@ -493,10 +493,13 @@ class UpstreamUnavailable(UpstreamError):
         *,
         remedy: str | None = None,
         retry_after: float | None = None,
+        unclear: bool = True,
     ) -> None:
         super().__init__(message, remedy=remedy)
         self.retry_after = retry_after
         """Seconds the provider asked to wait (Retry-After), or None."""
+        self.unclear = unclear
+        """Whether it may have been done nevertheless; no with a 429 or without a connection."""
 
 
 class UpstreamRefused(UpstreamError):

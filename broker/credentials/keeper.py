@@ -61,6 +61,7 @@ class Keeper:
     def __init__(self, spec: CredentialSpec, deps: Deps, proof: Proof | None = None) -> None:
         self.spec = spec
         self._d = deps
+        self._status = Status(spec, since_wall=deps.clock.wall(), jitter=deps.rng.random())
         self._requests = Requests(
             spec,
             clock=deps.clock,
@@ -68,10 +69,10 @@ class Keeper:
             session=deps.session,
             retirer=deps.retirer,
             new_version=deps.new_version,
+            limit=self._status.limit,
             proof=proof,
         )
         self._proved = proof is not None
-        self._status = Status(spec, since_wall=deps.clock.wall(), jitter=deps.rng.random())
         self._wake = asyncio.Event()
         self._progress = asyncio.Event()
         self._started = self._finished = 0
@@ -106,6 +107,11 @@ class Keeper:
     def doubt(self) -> None:
         """The clocks jumped: have the value confirmed at once."""
         self._status.doubted = self._status.snapshot is not None
+        self.wake()
+
+    def changed(self) -> None:
+        """The source has a new value: read it at once, or right after a read under way."""
+        self._status.announced(self._d.clock.now())
         self.wake()
 
     async def refresh(self) -> Entry | None:

@@ -118,6 +118,11 @@ class Keepers:
         """An operator's wish: one refresh now, floored; the entry after it."""
         return await self._keeper(key).refresh()
 
+    def announce(self, key: CredentialKey) -> None:
+        """A rotation in this process wrote a new value: read it at once; waits for nothing."""
+        if key in self._kept:
+            self._kept[key][0].changed()
+
     async def reconfigure(self, specs: Iterable[CredentialSpec]) -> None:
         """Take over a new configuration.
 

@@ -22,7 +22,7 @@ from broker.credentials.model import CredentialSpec, KvSource, Lease, LeasedSour
 from broker.credentials.plan import Action
 from broker.credentials.proof import Proof
 from broker.credentials.retire import Retirer
-from broker.credentials.sources import kv_snapshot, leased_snapshot, same_value
+from broker.credentials.sources import ended_by, kv_snapshot, leased_snapshot, same_value
 from broker.errors import CredentialMalformed, VaultDenied, VaultError
 from broker.vault.generation import Generation
 from broker.vault.interface import SessionPort, VaultPort
@@ -44,7 +44,11 @@ class Outcome:
 
 
 class Requests:
-    """Asks Vault for one credential."""
+    """Asks Vault for one credential.
+
+    Args:
+        limit: told, as Unix time, when the held value ends because a newer one took its place.
+    """
 
     def __init__(
         self,
@@ -55,8 +59,10 @@ class Requests:
         session: SessionPort,
         retirer: Retirer,
         new_version: Callable[[], str],
+        limit: Callable[[float], None],
         proof: Proof | None = None,
     ) -> None:
+        self._limit = limit
         self._spec, self._clock, self._vault, self._session = spec, clock, vault, session
         self._retirer, self._new_version, self._proof = retirer, new_version, proof
 
@@ -102,6 +108,8 @@ class Requests:
         value = await self._vault.kv_read(
             generation.token, mount=source.mount, path=source.path, kv_version=source.kv_version
         )
+        if held is not None and (end := ended_by(value, held)) is not None:
+            self._limit(end)  # before the proof: it may refuse the new one until then
         fresh = kv_snapshot(self._spec, source, value, version=self._new_version())
         if held is not None and same_value(held, fresh):
             confirmed = replace(

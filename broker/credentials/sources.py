@@ -9,6 +9,7 @@ Rules:
   whose message names keys, never values;
 * in a template that is a URL every inserted value is percent-encoded (RFC 3986,
   section 2.1), so that a password with ``@`` or ``/`` cannot change its meaning;
+* what a rotation wrote beside the fields (``reserved``) is read here and never handed out;
 * a date without a zone is refused: guessing one could serve a dead key for hours.
 """
 
@@ -23,6 +24,7 @@ from string import Formatter
 from urllib.parse import quote
 
 from broker.credentials.model import CredentialSpec, KvExpiry, KvSource, Lease, Snapshot, Source
+from broker.credentials.reserved import read_note, without_note
 from broker.errors import CredentialMalformed
 from broker.secret import SecretValue
 from broker.vault.generation import Generation
@@ -103,7 +105,9 @@ def own_expiry(expiry: KvExpiry, value: KvValue) -> float | None:
         CredentialMalformed: configured, but absent or unreadable.
     """
     if expiry.where == "none":
-        return None
+        note = read_note(value.data)  # a rotation knows what the provider said
+        known = None if note is None else note.expires_wall
+        return None if known is None else known - expiry.skew
     if expiry.where == "field":
         secret = value.data.get(expiry.name)
         text = None if secret is None else secret.reveal()
@@ -122,12 +126,12 @@ def kv_snapshot(
     Raises:
         CredentialMalformed: see ``assemble`` and ``own_expiry``.
     """
-    if not value.data:
+    if not without_note(value.data):
         raise CredentialMalformed("the value in Vault is empty")
     return Snapshot(
         key=spec.key,
         version=version,
-        data=_checked(spec, assemble(spec.fields, value.data)),
+        data=_checked(spec, assemble(spec.fields, without_note(value.data))),
         obtained_at=value.sent_at,
         validated_at=value.sent_at,
         source_version="" if value.version is None else str(value.version),
@@ -202,6 +206,18 @@ def _origin(source: Source) -> Source:
     if isinstance(source, KvSource):
         return replace(source, poll=0.0, max_staleness=0.0)
     return replace(source, increment=None)
+
+
+def ended_by(value: KvValue, held: Snapshot) -> float | None:
+    """Unix time from which ``held`` may not be served, because ``value`` took its place.
+
+    A rotation writes it with the new key: the old one is retired upstream then. None when
+    ``value`` says nothing about the version that is held.
+    """
+    note = read_note(value.data)
+    if note is None or not note.replaces or str(note.replaces) != held.source_version:
+        return None
+    return note.retire_at_wall
 
 
 def same_value(one: Snapshot, other: Snapshot) -> bool:

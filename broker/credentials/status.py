@@ -127,6 +127,18 @@ class Status:
             self.wanted = due
         return self.wanted
 
+    def limit(self, end_wall: float) -> None:
+        """The held value must not be served from ``end_wall`` (Unix time) on."""
+        if self.snapshot is not None:
+            own = self.snapshot.own_expiry_wall
+            end = end_wall if own is None else min(own, end_wall)
+            self.snapshot = replace(self.snapshot, own_expiry_wall=end)
+
+    def announced(self, now: float) -> None:
+        """The source has a new value: the floor is for faults, not for this."""
+        self.wanted = now
+        self.last_attempt = min(self.last_attempt, now - plan.FLOOR)
+
     # --- for the plan -----------------------------------------------------------------
 
     def expires_at(self, now: float, wall: float) -> float:

@@ -211,9 +211,12 @@ class RotationState:
     started_wall: float = 0.0
     candidate: KeyRef | None = None
     fields: Mapping[str, SecretValue] = field(default_factory=dict)
-    """The candidate's secret fields, until it is promoted or discarded."""
+    """What readers will have, until it is promoted or discarded; while they are withdrawn
+    because of a compromise, also what they had beside the key."""
     base: int = 0
     """Version of the readers' path that the next write of it must replace (check-and-set)."""
+    previous: int = 0
+    """Version of the readers' path that holds the old key's fields, for a way back."""
     promoted_wall: float = 0.0
     retire_at_wall: float = 0.0
     detail: str = ""

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias
 
-from broker.credentials.model import CredentialKey, Entry
+from broker.credentials.model import CredentialKey
 from broker.rotation.model import Past, Phase, Reason, Result
 
 StepKind: TypeAlias = Literal[
@@ -104,11 +104,11 @@ class Observer(Protocol):
         ...
 
 
-class Refresher(Protocol):
+class Readership(Protocol):
     """The part of ``credentials.keepers.Keepers`` that a rotation uses."""
 
-    async def refresh(self, key: CredentialKey) -> Entry | None:
-        """Read the readers' path again now."""
+    def announce(self, key: CredentialKey) -> None:
+        """The source has a new value: read it at once. Returns without waiting for that."""
         ...
 
 

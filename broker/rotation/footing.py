@@ -1,0 +1,148 @@
+"""What the acts of a rotation stand on: its documents, its memory, its voice.
+
+Duty: read and commit the documents; remember what only this process knows; tell of steps.
+Not its duty: the acts (``making``, ``switching``, ``saga``).
+Rules: what is in memory alone (a minted key, whose proof failed since when) may be lost, and
+licenses no side effect.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import inf
+from random import Random
+
+from broker.clock import Clock
+from broker.errors import ProofFailed
+from broker.rotation.drivers.port import Driver, MintedKey
+from broker.rotation.due import Readers
+from broker.rotation.model import Phase, RotationSpec, RotationState
+from broker.rotation.plan import Situation
+from broker.rotation.ports import Observer, Readership, StepKind, StepTaken
+from broker.rotation.state import Documents, Loaded, Value
+
+log = logging.getLogger("broker.rotation")
+
+_LOUD = frozenset({"proof_failed", "rolled_back", "reverted", "adopted", "orphan_seen", "failed"})
+
+
+@dataclass(frozen=True, slots=True)
+class Deps:
+    """What all rotations of a process share."""
+
+    clock: Clock
+    documents: Documents
+    readership: Readership
+    observer: Observer
+    rng: Random
+    installation: str
+    """Whose keys these are at the provider; the same for all replicas."""
+    owner: str
+    """This process; never used again by another."""
+    new_id: Callable[[], str]
+    """A rotation id that nobody ever used."""
+
+
+class Footing:
+    """One credential's rotation, as far as this process knows it."""
+
+    def __init__(self, spec: RotationSpec, driver: Driver, deps: Deps) -> None:
+        self.spec = spec
+        self._driver = driver
+        self._d = deps
+        self._jitter = deps.rng.random()
+        self.loaded: Loaded | None = None
+        """As of the newest act."""
+        self.value = Value(Readers(), {})
+        """The readers' path as of the newest act."""
+        self._seen: tuple[Phase, str] | None = None
+        self._seen_at = self._seen_wall = 0.0
+        self._created = ""
+        self._minted: tuple[str, MintedKey] | None = None
+        self._refused_since: float | None = None
+        self._prove_at = self._swept_at = -inf
+        self._reported: set[str] = set()
+
+    @property
+    def state(self) -> RotationState:
+        """The committed state as last read; an empty one when there is none."""
+        return (self.loaded and self.loaded.state) or RotationState()
+
+    def situation(self, *, leading: bool) -> Situation:
+        """The plan's argument, from what was last read."""
+        state = self.state
+        minted = self._minted is not None and self._minted[0] == state.rotation
+        return Situation(
+            now=self._d.clock.now(),
+            wall=self._d.clock.wall(),
+            policy=self.spec.policy,
+            capabilities=self._driver.capabilities,
+            installation=self._d.installation,
+            owner=self._d.owner,
+            leading=leading,
+            jitter=self._jitter,
+            state=self.loaded.state if self.loaded else None,
+            readers=None if self.spec.readers is None else self.value.readers,
+            seen_at=self._seen_at,
+            seen_wall=self._seen_wall,
+            created=self._created == state.rotation != "",
+            minted=minted,
+            refused_since=self._refused_since,
+            prove_at=self._prove_at,
+            swept_at=self._swept_at,
+        )
+
+    async def _look(self) -> None:
+        documents, spec = self._d.documents, self.spec
+        self.loaded = await documents.load(spec.state)
+        if spec.readers is not None:
+            self.value = await documents.read(spec.readers)
+        seen = (self.state.phase, self.state.rotation)
+        if seen != self._seen:
+            self._seen = seen
+            self._seen_at, self._seen_wall = self._d.clock.now(), self._d.clock.wall()
+            self._refused_since, self._prove_at = None, -inf
+
+    async def _commit(self, state: RotationState) -> None:
+        assert self.loaded is not None
+        self.loaded = await self._d.documents.commit(self.spec.state, state, self.loaded.version)
+
+    def _refuse(self, state: RotationState) -> None:
+        """The proof says no; it is asked again within ``settle``."""
+        now, policy = self._d.clock.now(), self.spec.policy
+        if self._refused_since is None:
+            self._refused_since = now
+        settled = self._refused_since + policy.settle
+        self._prove_at = max(now, min(now + policy.retry, settled))
+        key_id = "" if state.candidate is None else state.candidate.key_id
+        self._tell("proof_failed", state, key_id=key_id, detail=ProofFailed.code)
+
+    def _tell(
+        self,
+        kind: StepKind,
+        state: RotationState,
+        *,
+        rotation: str = "",
+        key_id: str = "",
+        detail: str = "",
+        source_version: str = "",
+        ended: bool = False,
+    ) -> None:
+        wall = self._d.clock.wall()
+        step = StepTaken(
+            credential=self.spec.name,
+            kind=kind,
+            at_wall=wall,
+            rotation=rotation or state.rotation,
+            key_id=key_id,
+            actor=state.actor,
+            reason="" if state.reason is None else state.reason.value,
+            detail=detail,
+            source_version=source_version,
+            seconds=wall - state.started_wall if ended else None,
+        )
+        level = logging.WARNING if kind in _LOUD else logging.INFO
+        log.log(level, "rotation: %s", kind, extra={"credential": step.credential})
+        self._d.observer.took(step)

@@ -1,0 +1,162 @@
+"""How one replica reaches Vault and the provider: every side effect can end badly.
+
+Duty: count side effects; at the n-th do what the script says.
+Not its duty: what the effects do (``vault``, ``provider``).
+Rules: reading is no side effect; a crash is a ``BaseException``, as nothing may catch it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final, Literal, TypeAlias, TypeVar
+
+from broker.errors import UpstreamUnavailable, VaultUnreachable
+from broker.rotation.drivers.port import Capabilities, MintedKey
+from broker.rotation.model import Label, UpstreamKey
+from broker.secret import SecretValue
+from tests.simulators.provider import ProviderDriver
+from tests.simulators.vault import VaultSimulator
+
+T = TypeVar("T")
+
+Mishap: TypeAlias = Literal[
+    "crash before", "crash after", "lost", "away", "twice", "pause before", "pause after"
+]
+MISHAPS: Final[tuple[Mishap, ...]] = (
+    "crash before",
+    "crash after",
+    "lost",
+    "away",
+    "twice",
+    "pause before",
+    "pause after",
+)
+
+
+class Crash(BaseException):
+    """The process is gone."""
+
+
+class Hands:
+    """The way of one replica's side effects.
+
+    ``script``: what happens at the n-th, counted from 0. A pause waits for ``resume``.
+    """
+
+    def __init__(self) -> None:
+        self.script: dict[int, Mishap] = {}
+        self.effects: list[str] = []
+        self.paused = asyncio.Event()
+        self.resume = asyncio.Event()
+
+    async def carry(
+        self, name: str, act: Callable[[], Awaitable[T]], lost: Callable[[], Exception]
+    ) -> T:
+        """One side effect."""
+        mishap = self.script.get(len(self.effects))
+        self.effects.append(name)
+        if mishap == "crash before":
+            raise Crash
+        if mishap == "away":
+            raise lost()
+        if mishap == "pause before":
+            await self._pause()
+        answer = await act()
+        if mishap == "twice":
+            try:
+                await act()  # a duplicate on the way; its answer reaches nobody
+            except Exception:
+                pass
+        if mishap == "crash after":
+            raise Crash
+        if mishap == "lost":
+            raise lost()
+        if mishap == "pause after":
+            await self._pause()
+        return answer
+
+    async def _pause(self) -> None:
+        self.paused.set()
+        await self.resume.wait()
+
+
+class HandledVault(VaultSimulator):
+    """The port of one replica to the Vault that all share."""
+
+    def __init__(self, shared: VaultSimulator, hands: Hands) -> None:
+        super().__init__(shared._clock)
+        self.server = shared.server
+        self._faults = shared._faults
+        self._hands = hands
+
+    async def kv_write(
+        self,
+        token: SecretValue,
+        *,
+        mount: str,
+        path: str,
+        data: Mapping[str, SecretValue],
+        cas: int,
+    ) -> int:
+        ask = super().kv_write
+        return await self._hands.carry(
+            f"write {path}",
+            lambda: ask(token, mount=mount, path=path, data=data, cas=cas),
+            VaultUnreachable,
+        )
+
+    async def kv_delete(
+        self, token: SecretValue, *, mount: str, path: str, versions: Sequence[int]
+    ) -> None:
+        ask: Any = super().kv_delete
+        await self._hands.carry(
+            f"delete {path}",
+            lambda: ask(token, mount=mount, path=path, versions=versions),
+            VaultUnreachable,
+        )
+
+    async def kv_destroy(
+        self, token: SecretValue, *, mount: str, path: str, versions: Sequence[int]
+    ) -> None:
+        ask: Any = super().kv_destroy
+        await self._hands.carry(
+            f"destroy {path}",
+            lambda: ask(token, mount=mount, path=path, versions=versions),
+            VaultUnreachable,
+        )
+
+
+class HandledDriver:
+    """``Driver`` of one replica over the account that all share."""
+
+    def __init__(self, driver: ProviderDriver, hands: Hands) -> None:
+        self._driver, self._hands = driver, hands
+        self.away = False
+        """The provider answers nothing."""
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return self._driver.capabilities
+
+    async def create(self, label: Label) -> MintedKey:
+        self._there()
+        return await self._hands.carry(
+            "create", lambda: self._driver.create(label), UpstreamUnavailable
+        )
+
+    async def prove(self, key: MintedKey) -> None:
+        self._there()
+        await self._driver.prove(key)
+
+    async def list(self) -> Sequence[UpstreamKey]:
+        self._there()
+        return await self._driver.list()
+
+    async def retire(self, key_id: str) -> None:
+        self._there()
+        await self._hands.carry("retire", lambda: self._driver.retire(key_id), UpstreamUnavailable)
+
+    def _there(self) -> None:
+        if self.away:
+            raise UpstreamUnavailable(unclear=False)
