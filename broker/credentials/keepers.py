@@ -14,12 +14,16 @@ Rules:
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 
 from broker.credentials.keeper import Deps, Keeper
-from broker.credentials.model import CredentialKey, CredentialSpec, Entry
+from broker.credentials.model import CredentialKey, CredentialSpec, Entry, Lease
 from broker.credentials.proof import Proof
 from broker.errors import CredentialUnavailable, CredentialUnknown, TaskEnded, VaultError
+
+log = logging.getLogger("broker.credentials")
 
 
 class Keepers:
@@ -144,21 +148,26 @@ class Keepers:
     async def close(self, deadline: float) -> None:
         """End all keepers; leases of a token that is not ours are revoked one by one.
 
-        Leases of our own token die with it, by the session's one ``revoke-self``.
+        Those that were replaced and not yet revoked are among them. Leases of our own token
+        die with it, by the session's one ``revoke-self``.
         """
         kept, self._kept = list(self._kept.values()), {}
         for _, task in kept:
             task.cancel()
         if kept:
             await asyncio.wait([task for _, task in kept])
-        for keeper, _ in kept:
-            lease = keeper.lease
-            if lease is None or lease.generation.own or self._d.clock.now() >= deadline:
-                continue
-            try:
-                await self._d.vault.revoke_lease(lease.generation.token, lease.lease_id)
-            except VaultError:
-                continue  # it ends by itself
+        leases = [keeper.lease for keeper, _ in kept] + self._d.retirer.leases()
+        try:
+            async with asyncio.timeout(max(0.0, deadline - self._d.clock.now())):
+                await asyncio.gather(*(self._revoke(lease) for lease in leases if lease))
+        except TimeoutError:
+            log.warning("stopping: leases are left to expire, Vault did not answer in time")
+
+    async def _revoke(self, lease: Lease) -> None:
+        if lease.generation.own:
+            return
+        with suppress(VaultError):  # it ends by itself
+            await self._d.vault.revoke_lease(lease.generation.token, lease.lease_id)
 
     def _wake_all(self) -> None:
         for keeper, _ in self._kept.values():

@@ -569,6 +569,30 @@ async def test_leases_under_a_given_token_are_revoked_one_by_one_at_the_end() ->
         assert w.vault.server.live_leases() == []
 
 
+async def test_a_replaced_lease_under_a_given_token_is_not_left_behind() -> None:
+    """Nobody revokes that token: what still waited for a promise is revoked at the stop."""
+    async with world(LEASED) as w:
+        assert w.session.generation is not None
+        w.session.generation.own = False
+        w.read(LEASED, hold=3000)
+        while len(w.vault.server.live_leases()) < 2:
+            w.read(LEASED, hold=3000)
+            await w.clock.sleep(1)
+        await w.keepers.close(w.clock.now() + 5)
+        assert w.vault.server.live_leases() == []
+
+
+async def test_the_stop_does_not_wait_for_a_vault_that_hangs() -> None:
+    """Its leases are left to expire when the time is over."""
+    async with world(LEASED) as w:
+        assert w.session.generation is not None
+        w.session.generation.own = False
+        w.vault.hang("revoke_lease")
+        started = w.clock.now()
+        await w.keepers.close(started + 5)
+        assert w.clock.now() - started == pytest.approx(5)
+
+
 async def test_a_new_configuration_starts_the_new_and_ends_the_old() -> None:
     """What stays goes on without a request; what is gone is revoked after its promise."""
     other = CredentialSpec(CredentialKey("other"), KvSource("secret", "search-api"))
