@@ -135,7 +135,7 @@ CONTRADICTIONS: list[tuple[dict[str, Any], str]] = [
     ({"servers": {"other": {}}}, "servers.other.image is missing"),
     ({"servers": {"broker": {"image": "x"}}}, "choose another"),
     ({"servers": {"search-mcp": {"credentials": ["gone"]}}}, "names gone"),
-    ({"servers": {"search-mcp": {"uid": 10001}}}, "is the broker's own (10001)"),
+    ({"servers": {"search-mcp": {"uid": 65532}}}, "is the broker's own (65532)"),
     (
         {"security": {"openshift": True}, "servers": {"search-mcp": {"proof": "uid"}}},
         "which OpenShift assigns",
