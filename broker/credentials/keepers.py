@@ -19,7 +19,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 
 from broker.credentials.keeper import Deps, Keeper
-from broker.credentials.model import CredentialKey, CredentialSpec, Entry, Lease
+from broker.credentials.model import CredentialKey, CredentialSpec, Entry, Lease, Snapshot
 from broker.credentials.proof import Proof
 from broker.errors import CredentialUnavailable, CredentialUnknown, TaskEnded, VaultError
 
@@ -93,7 +93,9 @@ class Keepers:
         for keeper, _ in list(self._kept.values()):
             await keeper.tried(deadline)
 
-    def _keeper(self, key: CredentialKey) -> Keeper:
+    def _keeper(
+        self, key: CredentialKey, inherited: tuple[Snapshot, float] | None = None
+    ) -> Keeper:
         if key in self._kept:
             return self._kept[key][0]
         spec = self._specs.get(key.name)
@@ -102,6 +104,8 @@ class Keepers:
         if len(self._kept) >= self._capacity:
             raise CredentialUnavailable("too many credentials are kept", name=key.name)
         keeper = Keeper(spec, self._d, self._proofs.get(key.name))
+        if inherited is not None:
+            keeper.inherit(*inherited)
         keeper.announce()
         task = asyncio.create_task(keeper.run(), name=f"keeper {key.name}")
         task.add_done_callback(self._ended)
@@ -125,7 +129,8 @@ class Keepers:
     async def reconfigure(self, specs: Iterable[CredentialSpec]) -> None:
         """Take over a new configuration.
 
-        A credential whose value comes from somewhere else starts afresh. Others go on with the
+        A credential whose value comes from somewhere else starts afresh, with the old value
+        in use until the first new one is there (make before break). Others go on with the
         value they have: other times must not break what nobody can replace during an outage.
         """
         new = {spec.key.name: spec for spec in specs}
@@ -139,10 +144,14 @@ class Keepers:
         for key, (keeper, task) in gone:
             task.cancel()
             await asyncio.wait([task])
-            keeper.abandon()
             del self._kept[key]
-            if key.name not in new:
+            spec = new.get(key.name)
+            inherited = None if spec is None else keeper.hand_over(spec)
+            keeper.abandon()
+            if spec is None:
                 self._d.store.forget(key)
+            else:
+                self._keeper(key, inherited)
         self.start()
 
     async def close(self, deadline: float) -> None:
