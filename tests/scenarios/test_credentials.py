@@ -782,6 +782,7 @@ async def test_subscribers_hear_once_that_a_value_nears_its_end(
     async with world(spec) as w:
         w.vault.outage()
         version = w.read(spec)
+        assert version is not None
         await w.until(at - 1)
         told = ("expiring", {"credential": spec.key.name, "version": version})
         assert told not in w.said.events
