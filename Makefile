@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test lint fix bench lock wheels image clean
+.PHONY: install demo test lint fix bench lock wheels image rendered clean
 
 install: $(STAMP)
 
@@ -54,6 +54,10 @@ wheels/.fetched: requirements/build.txt requirements/server.txt | $(STAMP)
 IMAGE ?= mcp-secrets-broker:latest
 image:
 	docker build --target broker --build-arg REVISION=$$(git rev-parse HEAD) --tag $(IMAGE) $(BUILD_OPTIONS) .
+
+# What is made of other files and compared in tests: the chart's snapshot, README table and schema, k8s/rendered.
+rendered: $(STAMP)
+	$(BIN)/python -m tests.chart
 
 clean:
 	rm -rf $(VENV) build dist wheels .coverage* .pytest_cache .mypy_cache .ruff_cache

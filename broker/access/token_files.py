@@ -87,9 +87,12 @@ class TokenFiles:
         """The client's directory as a descriptor; made when it is missing."""
         path = self._directory / spec.name
         try:
+            made = not path.exists()
             path.mkdir(DIRECTORY_MODE, parents=True, exist_ok=True)
             directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
             try:
+                if made and spec.group is not None:
+                    os.fchown(directory, -1, spec.group)
                 yield directory
             finally:
                 os.close(directory)

@@ -26,7 +26,6 @@ from broker.access.caller import Caller
 from broker.api.framework import NO_STORE, Receive, Send, gone
 from broker.clock import Clock
 from broker.errors import BrokerBusy, BrokerStopping
-from broker.protocol.models import WhoamiDocument
 from broker.protocol.names import EVENT_STREAM
 from broker.telemetry.events import Event, Events, Subscription
 
@@ -44,8 +43,8 @@ _OPENING: Final = b"retry: 1000\n: open\n\n"
 class Visible(Protocol):
     """The part of ``HandoutService`` that says what a caller may see."""
 
-    def whoami(self, caller: Caller) -> WhoamiDocument:
-        """Who the caller is and what it may have."""
+    def sees(self, caller: Caller, name: str) -> bool:
+        """Whether the caller may know of a credential."""
         ...
 
 
@@ -75,7 +74,7 @@ class EventStreams:
             raise BrokerBusy("This client has as many event streams open as it may.")
 
         def wanted(event: Event) -> bool:
-            return event.fields.get("credential") in self._visible.whoami(caller)["credentials"]
+            return self._visible.sees(caller, event.fields.get("credential", ""))
 
         subscription = self._events.subscribe(wanted)
         if subscription.closed:

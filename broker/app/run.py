@@ -43,6 +43,8 @@ log = logging.getLogger("broker.app")
 EXIT_OK: Final = 0
 EXIT_FAULT: Final = 70
 """EX_SOFTWARE of sysexits.h: a part of the broker ended unasked."""
+LAST_WORDS: Final = 1.0
+"""Seconds of ``stop.timeout`` kept for the last lines of the log."""
 FIRST_ATTEMPTS: Final = 10.0
 """Seconds the data listeners wait for the first attempts; a healthy start takes under one."""
 
@@ -148,7 +150,7 @@ async def _start(broker: Broker, tasks: Tasks, reload: Reload) -> None:
 async def shut_down(broker: Broker, tasks: Tasks) -> None:
     """End all parts in order, within ``stop.timeout``."""
     clock, stop = broker.clock, broker.settings.stop
-    deadline = clock.now() + stop.timeout
+    deadline = clock.now() + stop.timeout - LAST_WORDS
     broker.health.stopping = True
     broker.service.end_waits()
     broker.events.close()
@@ -159,7 +161,11 @@ async def shut_down(broker: Broker, tasks: Tasks) -> None:
     await broker.retirer.close()
     await tasks.close()
     await broker.session.close(deadline)
-    await broker.vault.aclose()
+    try:
+        async with asyncio.timeout(max(0.0, deadline - clock.now())):
+            await broker.vault.aclose()
+    except TimeoutError:
+        log.warning("stopping: late answers of Vault are left to expire")
     await broker.audit.close(deadline)
     await _stop([*broker.admin, *broker.operations], deadline)
 

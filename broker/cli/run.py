@@ -8,8 +8,12 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from broker.cli.exit_codes import ExitCode
 from broker.cli.parsing import add_command, add_config
 
 if TYPE_CHECKING:
@@ -29,9 +33,29 @@ def call(arguments: argparse.Namespace) -> int:
     Raises:
         BrokerError: the start failed.
     """
-    from broker.settings.load import load
+    with _signals_heard():
+        from broker.settings.load import load
 
-    loaded = load(arguments.config, os.environ, uid=os.geteuid())
-    from broker.app.run import run  # a wrong file is told before the server is loaded
+        loaded = load(arguments.config, os.environ, uid=os.geteuid())
+        from broker.app.run import run  # a wrong file is told before the server is loaded
 
-    return run(loaded.settings, arguments.config, digest=loaded.digest, advice=loaded.advice)
+        return run(loaded.settings, arguments.config, digest=loaded.digest, advice=loaded.advice)
+
+
+@contextmanager
+def _signals_heard() -> Iterator[None]:
+    """End at once when told so before ``app`` takes the signals over: nothing has begun.
+
+    The kernel throws away signals to process 1 of a container that have no handler; loading
+    takes a second, and the broker would go on until it is killed, its Vault token left behind.
+    """
+
+    def end(*_: object) -> None:
+        os._exit(ExitCode.OK)
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

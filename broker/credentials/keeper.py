@@ -23,12 +23,12 @@ from random import Random
 from broker.clock import Clock
 from broker.credentials import plan
 from broker.credentials.model import CredentialSpec, Entry, Lease, Snapshot
-from broker.credentials.plan import Action
+from broker.credentials.plan import Action, Situation
 from broker.credentials.ports import EventSink, Recorder
 from broker.credentials.proof import Proof
 from broker.credentials.requests import Outcome, Requests
 from broker.credentials.retire import Retirer
-from broker.credentials.sources import serves
+from broker.credentials.sources import serves, stands_in
 from broker.credentials.status import Status
 from broker.credentials.store import JUMP, CredentialStore
 from broker.errors import BrokerError
@@ -77,6 +77,7 @@ class Keeper:
         self._progress = asyncio.Event()
         self._started = self._finished = 0
         self._warned = ""
+        self._expiring = ""
 
     def announce(self) -> None:
         """Publish that the credential is kept, so that readers can wait for its value."""
@@ -169,6 +170,23 @@ class Keeper:
         """The lease of the current value, if it has one."""
         return None if self._status.snapshot is None else self._status.snapshot.lease
 
+    def hand_over(self, spec: CredentialSpec) -> tuple[Snapshot, float] | None:
+        """Give the value up to a keeper of ``spec``, with the end of its life.
+
+        None when there is none, or none that could stand in for one of ``spec``.
+        """
+        status, now = self._status, self._d.clock.now()
+        ends = status.expires_at(now, self._d.clock.wall())
+        snapshot = status.snapshot
+        if snapshot is None or status.doubted or ends <= now or not stands_in(snapshot, spec):
+            return None
+        status.snapshot = None
+        return snapshot, ends
+
+    def inherit(self, snapshot: Snapshot, until: float) -> None:
+        """Serve a value of a former configuration until the first of this one is there."""
+        self._status.snapshot, self._status.inherited_until = snapshot, until
+
     def abandon(self) -> None:
         """The credential is no longer kept: its lease is retired after its last promise."""
         snapshot, self._status.snapshot = self._status.snapshot, None
@@ -185,7 +203,8 @@ class Keeper:
         offset = self._offset()
         self._publish(status.last_attempt)
         try:
-            outcome = await self._requests.ask(action, status.snapshot, suspect=suspect)
+            held = status.snapshot if status.inherited_until == inf else None
+            outcome = await self._requests.ask(action, held, suspect=suspect)
         except BrokerError as error:
             self._failed(action, error)
         except Exception as error:  # a fault of ours must not end the loop
@@ -238,6 +257,18 @@ class Keeper:
         if self._status.refused:
             self._d.events.publish("refused", credential=name, reason=error.code)
 
+    def _tell_expiring(self, situation: Situation) -> None:
+        """Once a version: a value that should long have been replaced nears its end."""
+        snapshot = situation.snapshot
+        if snapshot is None or snapshot.version == self._expiring:
+            return
+        if plan.is_expiring(situation):
+            self._expiring = snapshot.version
+            self._log(logging.WARNING, "a credential nears its end unreplaced", snapshot)
+            self._d.events.publish(
+                "expiring", credential=self.spec.key.name, version=snapshot.version
+            )
+
     def _retire(self, old: Snapshot | None) -> None:
         if old is not None and old.lease is not None:
             until = self._d.store.promised_until(self.spec.key, old.version)
@@ -265,6 +296,7 @@ class Keeper:
         situation = status.situation(self._generation(now), now, wall)
         before = self._d.store.get(self.spec.key)
         entry = self._d.store.publish(status.entry(situation, wall, at, before))
+        self._tell_expiring(situation)
         snapshot = entry.snapshot
         self._d.recorder.credential(
             self.spec.key.name,

@@ -14,12 +14,16 @@ Rules:
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 
 from broker.credentials.keeper import Deps, Keeper
-from broker.credentials.model import CredentialKey, CredentialSpec, Entry
+from broker.credentials.model import CredentialKey, CredentialSpec, Entry, Lease, Snapshot
 from broker.credentials.proof import Proof
 from broker.errors import CredentialUnavailable, CredentialUnknown, TaskEnded, VaultError
+
+log = logging.getLogger("broker.credentials")
 
 
 class Keepers:
@@ -89,7 +93,9 @@ class Keepers:
         for keeper, _ in list(self._kept.values()):
             await keeper.tried(deadline)
 
-    def _keeper(self, key: CredentialKey) -> Keeper:
+    def _keeper(
+        self, key: CredentialKey, inherited: tuple[Snapshot, float] | None = None
+    ) -> Keeper:
         if key in self._kept:
             return self._kept[key][0]
         spec = self._specs.get(key.name)
@@ -98,6 +104,8 @@ class Keepers:
         if len(self._kept) >= self._capacity:
             raise CredentialUnavailable("too many credentials are kept", name=key.name)
         keeper = Keeper(spec, self._d, self._proofs.get(key.name))
+        if inherited is not None:
+            keeper.inherit(*inherited)
         keeper.announce()
         task = asyncio.create_task(keeper.run(), name=f"keeper {key.name}")
         task.add_done_callback(self._ended)
@@ -126,7 +134,8 @@ class Keepers:
     async def reconfigure(self, specs: Iterable[CredentialSpec]) -> None:
         """Take over a new configuration.
 
-        A credential whose value comes from somewhere else starts afresh. Others go on with the
+        A credential whose value comes from somewhere else starts afresh, with the old value
+        in use until the first new one is there (make before break). Others go on with the
         value they have: other times must not break what nobody can replace during an outage.
         """
         new = {spec.key.name: spec for spec in specs}
@@ -140,30 +149,39 @@ class Keepers:
         for key, (keeper, task) in gone:
             task.cancel()
             await asyncio.wait([task])
-            keeper.abandon()
             del self._kept[key]
-            if key.name not in new:
+            spec = new.get(key.name)
+            inherited = None if spec is None else keeper.hand_over(spec)
+            keeper.abandon()
+            if spec is None:
                 self._d.store.forget(key)
+            else:
+                self._keeper(key, inherited)
         self.start()
 
     async def close(self, deadline: float) -> None:
         """End all keepers; leases of a token that is not ours are revoked one by one.
 
-        Leases of our own token die with it, by the session's one ``revoke-self``.
+        Those that were replaced and not yet revoked are among them. Leases of our own token
+        die with it, by the session's one ``revoke-self``.
         """
         kept, self._kept = list(self._kept.values()), {}
         for _, task in kept:
             task.cancel()
         if kept:
             await asyncio.wait([task for _, task in kept])
-        for keeper, _ in kept:
-            lease = keeper.lease
-            if lease is None or lease.generation.own or self._d.clock.now() >= deadline:
-                continue
-            try:
-                await self._d.vault.revoke_lease(lease.generation.token, lease.lease_id)
-            except VaultError:
-                continue  # it ends by itself
+        leases = [keeper.lease for keeper, _ in kept] + self._d.retirer.leases()
+        try:
+            async with asyncio.timeout(max(0.0, deadline - self._d.clock.now())):
+                await asyncio.gather(*(self._revoke(lease) for lease in leases if lease))
+        except TimeoutError:
+            log.warning("stopping: leases are left to expire, Vault did not answer in time")
+
+    async def _revoke(self, lease: Lease) -> None:
+        if lease.generation.own:
+            return
+        with suppress(VaultError):  # it ends by itself
+            await self._d.vault.revoke_lease(lease.generation.token, lease.lease_id)
 
     def _wake_all(self) -> None:
         for keeper, _ in self._kept.values():

@@ -35,6 +35,8 @@ EARLY, LATE = 0.60, 0.70
 """Part of a life after which it is renewed or replaced: a third is left for failures."""
 RESCUE = 0.85
 """Part of a life after which, while renewing keeps failing, a new lease is tried instead."""
+OWN_EXPIRY_NOTICE = 86_400.0
+"""Seconds before a provider's own expiry at which subscribers are told."""
 MOVE_SPREAD = 5.0
 """Seconds over which leases move to a new Vault token, so that they do not all move at once."""
 REPORT_FLOOR_KV = 2.0
@@ -92,6 +94,8 @@ class Situation:
     """The newest renewal was cut by a maximum, or refused: the lease ends for good."""
     doubted: bool = False
     """The clocks jumped: the value must be confirmed before it is handed out again."""
+    inherited: bool = False
+    """The value is of a former configuration: the first of the new one is due."""
     wanted: float = inf
     """When a refresh that somebody asked for is due (a report, an operator)."""
 
@@ -133,11 +137,11 @@ def next_step(s: Situation) -> Step:
 
 def _due(s: Situation) -> tuple[Action, float]:
     if isinstance(s.spec.source, KvSource):
-        if s.snapshot is None or s.doubted:
+        if s.snapshot is None or s.doubted or s.inherited:
             return Action.READ, -inf
         return Action.READ, s.snapshot.validated_at + s.spec.source.poll * _spread(s.jitter)
     lease = None if s.snapshot is None else s.snapshot.lease
-    if lease is None or s.lost or lease.generation.ended:
+    if lease is None or s.lost or s.inherited or lease.generation.ended:
         return Action.LEASE, -inf
     current = lease.generation.number == s.generation
     lasting = lease.renewable and not s.truncated
@@ -168,6 +172,20 @@ def is_truncated(source: LeasedSource, first_duration: float, renewed: float) ->
     """
     expected = first_duration if source.increment is None else source.increment
     return renewed < expected - TRUNCATED
+
+
+def is_expiring(s: Situation) -> bool:
+    """Whether a value that should long have been replaced nears its end.
+
+    True in the last part of its life that ``RESCUE`` leaves, counted from the last answer
+    of Vault; a provider's own expiry counts a day before it (``OWN_EXPIRY_NOTICE``).
+    """
+    if s.snapshot is None or not s.now < s.expires_at < inf:
+        return False
+    left = s.expires_at - s.now
+    if s.snapshot.own_expiry_wall is not None and left < OWN_EXPIRY_NOTICE:
+        return True
+    return left < (s.expires_at - s.snapshot.validated_at) * (1 - RESCUE)
 
 
 def state_of(s: Situation, *, busy: Action | None, suspect: bool, withdrawn: bool) -> State:

@@ -29,14 +29,15 @@ log = logging.getLogger("broker.credentials")
 class Retirer:
     """One task for each replaced lease; requests are bounded by Vault's limiter.
 
-    Replaced leases that are left at ``close`` die with the Vault token that took them.
+    Replaced leases that are left at ``close`` die with the Vault token that took them; those
+    of a token that is not ours ``Keepers.close`` has revoked.
     """
 
     def __init__(
         self, *, clock: Clock, vault: VaultPort, session: SessionPort, rng: Random
     ) -> None:
         self._clock, self._vault, self._session, self._rng = clock, vault, session, rng
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], Lease] = {}
 
     def retire(self, lease: Lease, promised_until: float) -> None:
         """Revoke ``lease`` once ``promised_until`` (``Clock.now()``) has passed.
@@ -46,12 +47,16 @@ class Retirer:
         until = max(promised_until, self._clock.now())
         lease.generation.release(lease.lease_id, until=until)
         task = asyncio.create_task(self._end(lease, until), name="retire a lease")
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks[task] = lease
+        task.add_done_callback(self._tasks.pop)
 
     def pending(self) -> int:
         """How many replaced leases are not revoked yet."""
         return len(self._tasks)
+
+    def leases(self) -> list[Lease]:
+        """Those not revoked yet."""
+        return list(self._tasks.values())
 
     async def close(self) -> None:
         """Stop waiting for anything."""

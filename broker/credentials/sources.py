@@ -19,8 +19,8 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
-from math import isfinite
 from string import Formatter
+from typing import Final
 from urllib.parse import quote
 
 from broker.credentials.model import CredentialSpec, KvExpiry, KvSource, Lease, Snapshot, Source
@@ -29,6 +29,9 @@ from broker.errors import CredentialMalformed
 from broker.secret import SecretValue
 from broker.vault.generation import Generation
 from broker.vault.interface import KvValue, LeaseGrant
+
+YEAR_3000: Final = 32_503_680_000
+"""Unix seconds: a later expiry is one in milliseconds, which would read as never."""
 
 
 def placeholders(template: str) -> tuple[str, ...]:
@@ -93,8 +96,8 @@ def parse_expiry(text: str) -> float:
         if moment.tzinfo is None:
             raise CredentialMalformed("the expiry has no time zone")
         return moment.timestamp()
-    if not isfinite(seconds) or seconds < 0:
-        raise CredentialMalformed("the expiry is not a Unix time")
+    if not 0 <= seconds <= YEAR_3000:
+        raise CredentialMalformed("the expiry is not a Unix time in seconds")
     return seconds
 
 
@@ -194,11 +197,7 @@ def serves(held: Snapshot | None, old: CredentialSpec, new: CredentialSpec) -> b
     """
     if _origin(old.source) != _origin(new.source) or old.fields != new.fields:
         return False
-    try:
-        _checked(new, {} if held is None else held.data)
-    except CredentialMalformed:
-        return held is None
-    return True
+    return held is None or stands_in(held, new)
 
 
 def _origin(source: Source) -> Source:
@@ -223,3 +222,14 @@ def ended_by(value: KvValue, held: Snapshot) -> float | None:
 def same_value(one: Snapshot, other: Snapshot) -> bool:
     """Whether a re-read brought the version that is already held."""
     return one.source_version == other.source_version and dict(one.data) == dict(other.data)
+
+
+def stands_in(snapshot: Snapshot, spec: CredentialSpec) -> bool:
+    """Whether a value of another configuration has the fields that ``spec`` hands out."""
+    if spec.fields and spec.fields.keys() != snapshot.data.keys():
+        return False
+    try:
+        _checked(spec, snapshot.data)
+    except CredentialMalformed:
+        return False
+    return True

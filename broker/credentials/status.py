@@ -55,6 +55,8 @@ class Status:
     withdrawn: bool = False
     suspect: str = ""
     """The version a caller reported, while nothing newer came."""
+    inherited_until: float = inf
+    """End of a value of a former configuration; ``inf`` when the value is of this one."""
     wanted: float = inf
     reports: int = 0
     """Reports in a row that caused a refresh."""
@@ -79,7 +81,7 @@ class Status:
     def adopt(self, fresh: Snapshot) -> Snapshot | None:
         """A new version is there; returns the one it replaces."""
         old, self.snapshot = self.snapshot, fresh
-        self.suspect, self.truncated = "", False
+        self.suspect, self.truncated, self.inherited_until = "", False, inf
         self.succeed()
         return old
 
@@ -147,7 +149,8 @@ class Status:
             return -inf
         source = self.spec.source
         staleness = source.max_staleness if isinstance(source, KvSource) else inf
-        return self.snapshot.expires_at(now=now, wall=wall, max_staleness=staleness)
+        ends = self.snapshot.expires_at(now=now, wall=wall, max_staleness=staleness)
+        return min(ends, self.inherited_until)
 
     def situation(self, generation: int | None, now: float, wall: float) -> Situation:
         """The arguments of ``plan.next_step``; notes when the Vault token changed."""
@@ -168,6 +171,7 @@ class Status:
             lost=self.lost,
             truncated=self.truncated,
             doubted=self.doubted,
+            inherited=self.inherited_until < inf,
             wanted=self.wanted,
         )
 

@@ -21,7 +21,7 @@ from broker.access.caller import Caller, Callers
 from broker.clock import Clock
 from broker.credentials.model import CredentialKey, CredentialSpec, Entry
 from broker.credentials.store import CredentialStore
-from broker.errors import CredentialUnknown
+from broker.errors import CallerForbidden, CredentialUnknown
 from broker.handout import overview
 from broker.handout.answer import Answer, Prepared, prepare
 from broker.handout.conditions import matches
@@ -279,6 +279,16 @@ class HandoutService:
             if number % SLICE == 0:
                 await asyncio.sleep(0)
         return {"credentials": lines}
+
+    def sees(self, caller: Caller, name: str) -> bool:
+        """Whether the caller may know of a credential; for event streams, so it is quick."""
+        try:
+            self._authorizer.authorize(caller, name, tool="")
+        except CredentialUnknown:
+            return False
+        except CallerForbidden:
+            return True  # it may list it, but not use it so
+        return True
 
     def whoami(self, caller: Caller) -> WhoamiDocument:
         """Who the caller is and what it may have."""

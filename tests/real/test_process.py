@@ -58,6 +58,28 @@ def test_connections_leave_files_for_everything_else() -> None:
     assert result.stdout.split() == ["1024", "True", "40"]
 
 
+EARLY = """
+import argparse, os, signal, time
+from broker.cli import run
+from broker.settings import load
+
+def told(*_, **__):
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(5)
+
+load.load = told
+run.call(argparse.Namespace(config="broker.yaml"))
+"""
+
+
+def test_a_signal_before_anything_has_begun_ends_the_process() -> None:
+    """By a handler of our own: to process 1 of a container the default is to go on."""
+    result = subprocess.run(
+        [sys.executable, "-c", EARLY], cwd=Path(__file__).parents[2], timeout=30, check=False
+    )
+    assert result.returncode == 0
+
+
 ENDED = """
 import asyncio, sys
 from broker.api import listeners

@@ -569,6 +569,30 @@ async def test_leases_under_a_given_token_are_revoked_one_by_one_at_the_end() ->
         assert w.vault.server.live_leases() == []
 
 
+async def test_a_replaced_lease_under_a_given_token_is_not_left_behind() -> None:
+    """Nobody revokes that token: what still waited for a promise is revoked at the stop."""
+    async with world(LEASED) as w:
+        assert w.session.generation is not None
+        w.session.generation.own = False
+        w.read(LEASED, hold=3000)
+        while len(w.vault.server.live_leases()) < 2:
+            w.read(LEASED, hold=3000)
+            await w.clock.sleep(1)
+        await w.keepers.close(w.clock.now() + 5)
+        assert w.vault.server.live_leases() == []
+
+
+async def test_the_stop_does_not_wait_for_a_vault_that_hangs() -> None:
+    """Its leases are left to expire when the time is over."""
+    async with world(LEASED) as w:
+        assert w.session.generation is not None
+        w.session.generation.own = False
+        w.vault.hang("revoke_lease")
+        started = w.clock.now()
+        await w.keepers.close(started + 5)
+        assert w.clock.now() - started == pytest.approx(5)
+
+
 async def test_a_new_configuration_starts_the_new_and_ends_the_old() -> None:
     """What stays goes on without a request; what is gone is revoked after its promise."""
     other = CredentialSpec(CredentialKey("other"), KvSource("secret", "search-api"))
@@ -705,3 +729,62 @@ async def test_a_replaced_lease_that_may_not_be_revoked_is_left_to_expire() -> N
         await w.until(400)
         assert w.vault.count("revoke_lease") <= w.vault.count("lease")
         assert w.retirer.pending() == 0
+
+
+async def test_another_source_takes_over_when_its_first_value_is_there() -> None:
+    """A typo in the new path costs nothing while the old value lives; its lease ends with it."""
+    wrong = replace(LEASED, source=LeasedSource("database/creds/odrers"))
+    right = replace(LEASED, source=LeasedSource("database/creds/bills"))
+    async with world(LEASED) as w:
+        w.vault.server.leased("database/creds/bills")
+        first = w.read(LEASED)
+        await w.keepers.reconfigure([wrong])
+        await w.until(20)
+        assert w.read(LEASED) == first
+        assert w.state(LEASED) is State.REFUSED
+        await w.keepers.reconfigure([right])
+        await w.until(21)
+        second = w.read(LEASED)
+        assert second not in (None, first)
+        await w.until(52)  # 30 s after the last hand-out of the first
+        assert [lease.lease_id.split("/lease")[0] for lease in w.vault.server.live_leases()] == [
+            "database/creds/bills"
+        ]
+
+
+async def test_a_value_of_a_former_source_ends_when_it_would_have_ended() -> None:
+    """It is not renewed: nobody asks for it any more."""
+    wrong = replace(LEASED, source=LeasedSource("database/creds/odrers"))
+    async with world(LEASED) as w:
+        await w.keepers.reconfigure([wrong])
+        await w.until(59.9)
+        assert w.read(LEASED) is not None
+        await w.until(60.1)
+        assert w.read(LEASED) is None
+        assert w.vault.count("renew_lease") == 0
+
+
+async def test_a_value_that_lacks_a_new_field_does_not_stand_in() -> None:
+    """Better no value for a moment than one without the field that readers are told of."""
+    other = replace(LEASED, fields={"dsn": "postgresql://{username}:{password}@orders/db"})
+    async with world(LEASED) as w:
+        w.vault.outage()
+        await w.keepers.reconfigure([other])
+        await w.until(5)
+        assert w.read(LEASED) is None
+
+
+@pytest.mark.parametrize(("spec", "at"), [(LEASED, 51), (KV, 3060)])
+async def test_subscribers_hear_once_that_a_value_nears_its_end(
+    spec: CredentialSpec, at: float
+) -> None:
+    """When 15 % of the life are left and nothing newer came."""
+    async with world(spec) as w:
+        w.vault.outage()
+        version = w.read(spec)
+        assert version is not None
+        await w.until(at - 1)
+        told = ("expiring", {"credential": spec.key.name, "version": version})
+        assert told not in w.said.events
+        await w.until(at + 120)
+        assert w.said.events.count(told) == 1

@@ -162,3 +162,13 @@ def test_a_failed_replacement_keeps_the_old_token_and_leaves_nothing(tmp_path: P
         broker.files.replace(SEARCH, overlap=0.0)
     assert broker.knows(old)
     assert names(path.parent) == ["client-token"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give a directory to any group")
+def test_a_directory_made_for_a_client_is_its_groups(tmp_path: Path) -> None:
+    """Without a socket in it, nobody else would let the client in."""
+    spec = ClientSpec("one", group=4242)
+    callers = Callers(ManualClock(), [spec], own_uid=os.geteuid())
+    TokenFiles(tmp_path, callers, own_uid=os.geteuid()).provide(spec)
+    assert (tmp_path / "one").stat().st_gid == 4242
+    assert (tmp_path / "one" / "client-token").stat().st_gid == 4242

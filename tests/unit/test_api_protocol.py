@@ -8,7 +8,6 @@ import logging
 import os
 import random
 import socket
-import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -384,15 +383,14 @@ async def test_a_flood_of_pipelined_requests_leaves_the_loop_free(rig: Rig) -> N
     other = await rig.connect()
     count = 5000
     requests = b"GET /fast HTTP/1.1\r\nHost: localhost\r\n\r\n" * count
-    longest, most = 0.0, 0
+    most = 0
     done = False
 
     async def watch() -> None:
-        nonlocal longest, most
+        nonlocal most
         while not done:
-            before, answered = time.perf_counter(), len(rig.fast.asked)
+            answered = len(rig.fast.asked)
             await asyncio.sleep(0)
-            longest = max(longest, time.perf_counter() - before)
             most = max(most, len(rig.fast.asked) - answered)
 
     watching = asyncio.create_task(watch())
@@ -405,9 +403,8 @@ async def test_a_flood_of_pipelined_requests_leaves_the_loop_free(rig: Rig) -> N
     done = True
     await watching
     assert count + 20 == len(rig.fast.asked)
-    assert most <= 30  # at up to 80 microseconds for each refusal with its record
-    # 256 KiB parsed at a go would be over 20 ms; the bound is loose for noisy machines.
-    assert longest < 0.1
+    # In one loop turn; at up to 80 microseconds for each refusal with its record.
+    assert most <= 30
 
 
 async def test_a_peer_that_does_not_read_is_not_parsed_further(rig: Rig) -> None:

@@ -86,7 +86,9 @@ def test_an_expiry_is_a_date_with_a_zone_or_unix_time(text: str, expected: float
     assert parse_expiry(text) == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("text", ["", "soon", "2027-01-15T08:00:00", "nan", "-1", "inf"])
+@pytest.mark.parametrize(
+    "text", ["", "soon", "2027-01-15T08:00:00", "nan", "-1", "inf", "1800000000000"]
+)
 def test_an_unclear_expiry_is_malformed(text: str) -> None:
     """No zone is guessed and no nonsense is taken for eternity."""
     with pytest.raises(CredentialMalformed):

@@ -1,0 +1,95 @@
+{{/* broker.yaml out of the values. The broker's own loader reads each rendered one in the chart's tests. */}}
+
+{{- define "broker.config" -}}
+{{- include "broker.checks" . -}}
+{{- $auth := dict "method" "kubernetes" "mount" .Values.vault.authMount "role" (include "broker.vaultRole" .) -}}
+{{- $_ := set $auth "audience" .Values.serviceAccount.audience -}}
+{{- $vault := dict "address" .Values.vault.address "timeout" .Values.vault.timeout "auth" $auth -}}
+{{- with .Values.vault.namespace -}}{{- $_ := set $vault "namespace" . -}}{{- end -}}
+{{- with .Values.vault.redirectAddresses -}}{{- $_ := set $vault "redirect_addresses" . -}}{{- end -}}
+{{- $limits := .Values.vault.limits -}}
+{{- $_ := set $vault "limits" (dict "requests_per_second" $limits.requestsPerSecond "burst" $limits.burst "concurrency" $limits.concurrency) -}}
+{{- with include "broker.config.tls" . -}}{{- $_ := set $vault "tls" (fromYaml .) -}}{{- end -}}
+{{- $listeners := dict "unix" .Values.listeners.unix "tcp" .Values.listeners.tcp "max_wait" .Values.listeners.maxWait -}}
+{{- $_ := set $listeners "operations" (printf "[::]:%d" (int .Values.listeners.operationsPort)) -}}
+{{- with .Values.listeners.hosts -}}{{- $_ := set $listeners "hosts" . -}}{{- end -}}
+{{- $audit := dict "on_failure" .Values.audit.onFailure -}}
+{{- with .Values.audit.file -}}{{- $_ := set $audit "file" . -}}{{- end -}}
+{{- $clients := dict -}}
+{{- range $name, $server := .Values.servers -}}
+{{- $_ := set $clients $name (fromYaml (include "broker.config.client" (list $ $server))) -}}
+{{- end -}}
+{{- $delay := ternary 0 (int .Values.stop.serverSeconds) (eq (include "broker.mode" .) "native") -}}
+{{- $stop := dict "delay" (printf "%ds" $delay) "timeout" (printf "%ds" (add $delay (int .Values.stop.brokerSeconds))) -}}
+{{- $log := dict "level" .Values.log.level "format" .Values.log.format -}}
+{{- toYaml (dict "vault" $vault "listeners" $listeners "clients" $clients "credentials" .Values.credentials "audit" $audit "log" $log "stop" $stop) -}}
+{{- end -}}
+
+{{- define "broker.config.tls" -}}
+{{- $tls := .Values.vault.tls -}}
+{{- if or $tls.caConfigMap $tls.caSecret }}
+ca_file: /etc/broker-ca/ca.crt
+{{- end }}
+{{- if $tls.clientSecret }}
+cert_file: /etc/broker-tls/tls.crt
+key_file: /etc/broker-tls/tls.key
+{{- end }}
+{{- with $tls.serverName }}
+server_name: {{ . }}
+{{- end }}
+{{- if $tls.unsafeSkipVerify }}
+unsafe_skip_verify: true
+{{- end }}
+{{- if $tls.unsafePlainHttp }}
+unsafe_plain_http: true
+{{- end }}
+{{- end -}}
+
+{{/* list root server */}}
+{{- define "broker.config.client" -}}
+{{- $root := index . 0 -}}{{- $server := index . 1 -}}
+{{- $proof := default "token" $server.proof -}}
+credentials: {{ toJson (default list $server.credentials) }}
+proof: {{ $proof }}
+{{- if ne $proof "token" }}
+uid: {{ include "broker.serverUid" $server }}
+{{- end }}
+{{- if not $root.Values.security.openshift }}
+group: {{ int64 $root.Values.security.fsGroup }}
+{{- end }}
+{{- end -}}
+
+{{- define "broker.serverUid" -}}
+{{- int64 (default 10002 .uid) -}}
+{{- end -}}
+
+{{/* Of what a running broker cannot take over (docs/configuration.md): a change of it rolls the pods. */}}
+{{- define "broker.restartChecksum" -}}
+{{- $config := include "broker.config" . | fromYaml -}}
+{{- $_ := set $config "audit" (omit $config.audit "on_failure") -}}
+{{- range $name, $client := $config.clients -}}
+{{- $_ := set $config.clients $name (omit $client "credentials") -}}
+{{- end -}}
+{{- omit $config "credentials" "log" | toJson | sha256sum -}}
+{{- end -}}
+
+{{/* The least Vault policy of this release. */}}
+{{- define "broker.policy" -}}
+{{- $rules := dict -}}{{- $leased := false -}}
+{{- range $name, $credential := .Values.credentials -}}
+{{- $source := $credential.source -}}
+{{- if eq $source.kind "kv" -}}
+{{- $_ := set $rules (printf (ternary "%s/%s" "%s/data/%s" (eq (int (default 2 $source.version)) 1)) $source.mount $source.path) "read" -}}
+{{- else -}}
+{{- $leased = true -}}
+{{- $_ := set $rules $source.path (ternary "update" "read" (eq (default "read" $source.method) "write")) -}}
+{{- end -}}
+{{- end -}}
+{{- if $leased -}}
+{{- $_ := set $rules "sys/leases/renew" "update" -}}
+{{- $_ := set $rules "sys/leases/revoke" "update" -}}
+{{- end -}}
+{{- range $path := keys $rules | sortAlpha }}
+path {{ $path | quote }} { capabilities = [{{ get $rules $path | quote }}] }
+{{- end }}
+{{- end -}}

@@ -1,0 +1,73 @@
+{{/* Volumes of the pod and their mounts. */}}
+
+{{/* include "broker.volumes" . : for spec.volumes of the pod. */}}
+{{- define "broker.volumes" -}}
+- name: broker-config
+  configMap:
+    name: {{ include "broker.configName" . }}
+- name: broker-token
+  projected:
+    defaultMode: 0440
+    sources:
+      - serviceAccountToken:
+          path: token
+          audience: {{ .Values.serviceAccount.audience | quote }}
+          expirationSeconds: {{ int .Values.serviceAccount.expirationSeconds }}
+- name: broker-admin
+  emptyDir: {medium: Memory, sizeLimit: 1Mi}
+- name: broker-tmp
+  emptyDir: {medium: Memory, sizeLimit: 16Mi}
+{{- with .Values.vault.tls.caConfigMap }}
+- name: broker-ca
+  configMap:
+    name: {{ . }}
+    items: [{key: {{ $.Values.vault.tls.caKey | quote }}, path: ca.crt}]
+{{- end }}
+{{- with .Values.vault.tls.caSecret }}
+- name: broker-ca
+  secret:
+    secretName: {{ . }}
+    items: [{key: {{ $.Values.vault.tls.caKey | quote }}, path: ca.crt}]
+{{- end }}
+{{- with .Values.vault.tls.clientSecret }}
+- name: broker-tls
+  secret:
+    secretName: {{ . }}
+    defaultMode: 0440
+{{- end }}
+{{- range $name, $server := .Values.servers }}
+- name: broker-client-{{ $name }}
+  emptyDir: {medium: Memory, sizeLimit: 1Mi}
+{{- end }}
+{{- end -}}
+
+{{/* Of the broker's container. */}}
+{{- define "broker.mounts" -}}
+- {name: broker-config, mountPath: /etc/broker, readOnly: true}
+- {name: broker-token, mountPath: /var/run/secrets/broker, readOnly: true}
+- {name: broker-admin, mountPath: /run/broker-admin}
+- {name: broker-tmp, mountPath: /tmp}
+{{- if or .Values.vault.tls.caConfigMap .Values.vault.tls.caSecret }}
+- {name: broker-ca, mountPath: /etc/broker-ca, readOnly: true}
+{{- end }}
+{{- if .Values.vault.tls.clientSecret }}
+- {name: broker-tls, mountPath: /etc/broker-tls, readOnly: true}
+{{- end }}
+{{- end -}}
+
+{{/* include "broker.clientMount" "search-mcp" : of that server's container. The whole directory: a file mounted
+     by subPath would stay the old one after a change. */}}
+{{- define "broker.clientMount" -}}
+- {name: broker-client-{{ . }}, mountPath: /run/broker/{{ . }}, readOnly: true}
+{{- end -}}
+
+{{/* include "broker.clientEnv" (list . "search-mcp") : of that server's container. */}}
+{{- define "broker.clientEnv" -}}
+{{- $root := index . 0 -}}{{- $name := index . 1 -}}
+{{- if $root.Values.listeners.unix }}
+- {name: BROKER_URL, value: "unix:///run/broker/{{ $name }}/broker.sock"}
+{{- else }}
+- {name: BROKER_URL, value: "http://{{ first $root.Values.listeners.tcp }}"}
+- {name: BROKER_TOKEN_FILE, value: /run/broker/{{ $name }}/client-token}
+{{- end }}
+{{- end -}}
