@@ -24,8 +24,14 @@ from broker.app.diagnosis import Diagnosis
 from broker.app.diagnosis_login import Claims
 from broker.app.vault import vault_login
 from broker.clock import Clock
-from broker.credentials.model import CredentialSpec, KvSource, LeasedSource, Snapshot
-from broker.credentials.sources import kv_snapshot, leased_snapshot
+from broker.credentials.model import (
+    CredentialSpec,
+    KvSource,
+    LeasedSource,
+    Snapshot,
+    StaticRoleSource,
+)
+from broker.credentials.sources import kv_snapshot, leased_snapshot, static_snapshot
 from broker.errors import (
     BrokerError,
     CredentialUnavailable,
@@ -177,6 +183,9 @@ class Check:
         try:
             if isinstance(spec.source, KvSource):
                 snapshot = await self._read(spec, spec.source, grant)
+            elif isinstance(spec.source, StaticRoleSource):
+                found = await self._port.lease(grant.token, path=spec.source.path)
+                snapshot = static_snapshot(spec, found, version="check")
             else:
                 snapshot = await self._lease(spec, spec.source, grant, own=own)
         except BrokerError as error:
@@ -265,5 +274,8 @@ def _described(settings: CredentialSettings, snapshot: Snapshot) -> str:
         renewable = "renewable" if snapshot.lease.renewable else "not renewable"
         life = diagnosis.span(snapshot.lease.duration)
         return f"{source.path}: lease of {life}, {renewable}, {fields}"
+    if source.kind == "static_role":
+        life = diagnosis.span(snapshot.ends_at - snapshot.validated_at)
+        return f"{source.path}: replaced in {life}, {fields}"
     version = f" version {snapshot.source_version}" if snapshot.source_version else ""
     return f"{source.mount}/{source.path}{version}: {fields}"

@@ -130,7 +130,7 @@ def of_credential(
     if not isinstance(error, VaultError):
         return Diagnosis(Layer.BROKER, str(error), error.remedy)
     if isinstance(error, VaultUnavailable):
-        if isinstance(error, VaultFailed) and source.kind == "leased":
+        if isinstance(error, VaultFailed) and source.kind != "kv":
             return Diagnosis(
                 Layer.ENGINE,
                 f"the engine behind {source.path} failed",
@@ -196,7 +196,7 @@ def _of_path(error: VaultError, source: SourceSettings) -> Diagnosis:
 
 def _api_path(source: SourceSettings, version: Literal[1, 2]) -> str:
     """The path as policies name it."""
-    if source.kind == "leased":
+    if source.kind != "kv":
         return source.path
     return f"{source.mount}/data/{source.path}" if version == 2 else f"{source.mount}/{source.path}"
 

@@ -12,15 +12,18 @@ from random import Random
 from typing import assert_never
 
 from broker.app import translate
+from broker.app.translate_rotation import rotate_path
 from broker.clock import Clock
 from broker.credentials.model import CredentialKey, CredentialSpec
 from broker.credentials.store import CredentialStore
 from broker.rotation.drivers.documents import RequestTemplate
 from broker.rotation.drivers.exchange import Exchange, stored_key
-from broker.rotation.drivers.generated import GeneratedDriver, KeyForm, Port
+from broker.rotation.drivers.generated import GeneratedDriver, KeyForm
 from broker.rotation.drivers.http import CreateCall, HttpCalls, HttpDriver, ListCall
 from broker.rotation.drivers.port import Driver
 from broker.rotation.drivers.proof import HttpProof
+from broker.rotation.drivers.vault import Port
+from broker.rotation.drivers.vault_role import VaultRoleDriver
 from broker.rotation.model import KvPath
 from broker.secret import SecretValue
 from broker.settings.domain import CredentialSettings, Settings
@@ -30,6 +33,7 @@ from broker.settings.domain_rotation import (
     HttpDriverSettings,
     ListSettings,
     RequestSettings,
+    VaultRoleDriverSettings,
 )
 from broker.vault.interface import SessionPort
 
@@ -83,6 +87,13 @@ def _driver(
             clock=parts.clock,
             rng=parts.rng,
             proof=proof,
+        )
+    if isinstance(driver, VaultRoleDriverSettings):
+        return VaultRoleDriver(
+            rotate_path(one.source.path),
+            vault=parts.vault,
+            session=parts.session,
+            clock=parts.clock,
         )
     assert_never(driver)
 

@@ -13,6 +13,7 @@ from broker.credentials.model import (
     KvSource,
     LeasedSource,
     Source,
+    StaticRoleSource,
     Use,
 )
 from broker.settings.domain import (
@@ -35,6 +36,8 @@ def source(settings: SourceSettings) -> Source:
             parameters=settings.parameters,
             increment=settings.increment,
         )
+    if settings.kind == "static_role":
+        return StaticRoleSource(settings.path, settings.poll, settings.max_staleness)
     expiry = settings.expiry
     return KvSource(
         mount=settings.mount,

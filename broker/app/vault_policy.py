@@ -21,9 +21,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from broker.app.translate_rotation import rotate_path
 from broker.errors import SettingsError
 from broker.settings.domain import CredentialSettings, Settings, SourceSettings
-from broker.settings.domain_rotation import GeneratedDriverSettings
+from broker.settings.domain_rotation import GeneratedDriverSettings, VaultRoleDriverSettings
 from broker.settings.processes import Process, held, rotates
 
 Capability = Literal["create", "read", "update"]
@@ -100,7 +101,7 @@ def _rules(settings: Settings, process: Process) -> Iterator[Rule]:
 
 
 def _source(source: SourceSettings, name: str) -> Iterator[Rule]:
-    if source.kind == "leased":
+    if source.kind != "kv":
         yield Rule(source.path, ("read" if source.method == "read" else "update",), f"{name}: take")
     elif source.kv_version == 2:
         yield Rule(f"{source.mount}/data/{source.path}", ("read",), f"{name}: read")
@@ -115,11 +116,14 @@ def _rotation(settings: Settings, one: CredentialSettings) -> Iterator[Rule]:
     where = f"{state.prefix}/rotation/{name}"
     yield Rule(f"{state.mount}/data/{where}", changes, f"{name}: state of its rotation")
     yield Rule(f"{state.mount}/destroy/{where}", ("update",), f"{name}: staged keys, gone for good")
+    driver = one.rotation.driver if one.rotation else None
+    if isinstance(driver, VaultRoleDriverSettings):
+        yield Rule(rotate_path(source.path), ("update",), f"{name}: replace in place")
+        return
     yield Rule(f"{source.mount}/data/{source.path}", changes, f"{name}: promote")
     yield Rule(
         f"{source.mount}/delete/{source.path}", ("update",), f"{name}: withdraw when compromised"
     )
-    driver = one.rotation.driver if one.rotation else None
     if isinstance(driver, GeneratedDriverSettings):
         yield Rule(f"{driver.mount}/data/{driver.path}", changes, f"{name}: accepted keys")
 

@@ -91,7 +91,18 @@ class LeasedSource:
     """Seconds asked for at each renewal; None lets Vault choose."""
 
 
-Source: TypeAlias = KvSource | LeasedSource
+@dataclass(frozen=True, slots=True)
+class StaticRoleSource:
+    """A user whose password Vault replaces in place; its answer tells in how many seconds."""
+
+    path: str
+    poll: float = 60.0
+    """How often Vault is asked besides: somebody may have it replaced earlier."""
+    max_staleness: float = 3600.0
+    """How long a value may be served after Vault last confirmed it."""
+
+
+Source: TypeAlias = KvSource | LeasedSource | StaticRoleSource
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +180,8 @@ class Snapshot:
     lease: Lease | None = None
     own_expiry_wall: float | None = None
     """The credential's own expiry as Unix time, less the skew allowance."""
+    ends_at: float = inf
+    """When Vault replaces it in place, on ``Clock.now()``."""
     parts: Mapping[str, SecretValue] = field(default_factory=dict)
     """What ``fields`` assembled ``data`` from, as in Vault: never handed out, but masked in
     the log like ``data``. Empty when ``data`` is as in Vault."""
@@ -176,8 +189,8 @@ class Snapshot:
     def expires_at(self, *, now: float, wall: float, max_staleness: float = inf) -> float:
         """Effective expiry on ``Clock.now()`` (DESIGN promise 1); ``inf`` when none.
 
-        The least of: its lease, the token that took the lease, its own expiry,
-        and for polled values the last confirmation plus ``max_staleness``.
+        The least of: its lease, the token that took the lease, its own expiry, its end in
+        place, and for polled values the last confirmation plus ``max_staleness``.
         """
         ends = [inf]
         if self.lease is not None:
@@ -185,7 +198,7 @@ class Snapshot:
             if self.lease.generation.ended:
                 ends.append(now)
         else:
-            ends.append(self.validated_at + max_staleness)
+            ends += [self.validated_at + max_staleness, self.ends_at]
         if self.own_expiry_wall is not None:
             ends.append(now + (self.own_expiry_wall - wall))
         return min(ends)

@@ -23,7 +23,14 @@ from dataclasses import dataclass
 from enum import StrEnum
 from math import inf
 
-from broker.credentials.model import CredentialSpec, KvSource, LeasedSource, Snapshot, State
+from broker.credentials.model import (
+    CredentialSpec,
+    KvSource,
+    LeasedSource,
+    Snapshot,
+    State,
+    StaticRoleSource,
+)
 
 FLOOR = 1.0
 """Least seconds between two requests for one credential: what keeps a fault from a storm."""
@@ -136,10 +143,12 @@ def next_step(s: Situation) -> Step:
 
 
 def _due(s: Situation) -> tuple[Action, float]:
-    if isinstance(s.spec.source, KvSource):
+    if isinstance(s.spec.source, KvSource | StaticRoleSource):
         if s.snapshot is None or s.doubted or s.inherited:
             return Action.READ, -inf
-        return Action.READ, s.snapshot.validated_at + s.spec.source.poll * _spread(s.jitter)
+        polled = s.snapshot.validated_at + s.spec.source.poll * _spread(s.jitter)
+        # At its end, and from then on as often as the floor allows, until Vault has replaced it.
+        return Action.READ, min(polled, s.snapshot.ends_at)
     lease = None if s.snapshot is None else s.snapshot.lease
     if lease is None or s.lost or s.inherited or lease.generation.ended:
         return Action.LEASE, -inf

@@ -18,11 +18,24 @@ from math import inf
 
 from broker.clock import Clock
 from broker.credentials import plan
-from broker.credentials.model import CredentialSpec, KvSource, Lease, LeasedSource, Snapshot
+from broker.credentials.model import (
+    CredentialSpec,
+    KvSource,
+    Lease,
+    LeasedSource,
+    Snapshot,
+    StaticRoleSource,
+)
 from broker.credentials.plan import Action
 from broker.credentials.proof import Proof
 from broker.credentials.retire import Retirer
-from broker.credentials.sources import ended_by, kv_snapshot, leased_snapshot, same_value
+from broker.credentials.sources import (
+    ended_by,
+    kv_snapshot,
+    leased_snapshot,
+    same_value,
+    static_snapshot,
+)
 from broker.errors import CredentialMalformed, VaultDenied, VaultError
 from broker.vault.generation import Generation
 from broker.vault.interface import SessionPort, VaultPort
@@ -98,6 +111,8 @@ class Requests:
         source = self._spec.source
         if isinstance(source, KvSource):
             return await self._read(source, generation, held, suspect=suspect)
+        if isinstance(source, StaticRoleSource):
+            return await self._read_static(source, generation, held, suspect=suspect)
         if action is Action.RENEW and held is not None and held.lease is not None:
             return await self._renew(source, generation, held, held.lease)
         return await self._lease(source, generation)
@@ -111,9 +126,32 @@ class Requests:
         if held is not None and (end := ended_by(value, held)) is not None:
             self._limit(end)  # before the proof: it may refuse the new one until then
         fresh = kv_snapshot(self._spec, source, value, version=self._new_version())
+        return await self._compared(held, fresh, suspect=suspect)
+
+    async def _read_static(
+        self,
+        source: StaticRoleSource,
+        generation: Generation,
+        held: Snapshot | None,
+        *,
+        suspect: bool,
+    ) -> Outcome:
+        grant = await self._vault.lease(generation.token, path=source.path)
+        try:
+            fresh = static_snapshot(self._spec, grant, version=self._new_version())
+        except CredentialMalformed:
+            if grant.lease_id:
+                await self._give_back(generation, grant.lease_id)
+            raise
+        return await self._compared(held, fresh, suspect=suspect)
+
+    async def _compared(self, held: Snapshot | None, fresh: Snapshot, *, suspect: bool) -> Outcome:
         if held is not None and same_value(held, fresh):
             confirmed = replace(
-                held, validated_at=fresh.validated_at, own_expiry_wall=fresh.own_expiry_wall
+                held,
+                validated_at=fresh.validated_at,
+                own_expiry_wall=fresh.own_expiry_wall,
+                ends_at=fresh.ends_at,
             )
             if suspect:
                 await self._prove(confirmed)

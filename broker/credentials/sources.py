@@ -19,11 +19,20 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
+from math import inf
 from string import Formatter
 from typing import Final
 from urllib.parse import quote
 
-from broker.credentials.model import CredentialSpec, KvExpiry, KvSource, Lease, Snapshot, Source
+from broker.credentials.model import (
+    CredentialSpec,
+    KvExpiry,
+    KvSource,
+    Lease,
+    Snapshot,
+    Source,
+    StaticRoleSource,
+)
 from broker.credentials.reserved import read_note, without_note
 from broker.errors import CredentialMalformed
 from broker.secret import SecretValue
@@ -143,6 +152,40 @@ def kv_snapshot(
     )
 
 
+_ABOUT_THE_ROLE = frozenset(
+    {"ttl", "last_vault_rotation", "rotation_period", "rotation_schedule", "rotation_window"}
+)
+"""Members of a static role's answer that are no part of the credential."""
+
+
+def static_snapshot(spec: CredentialSpec, grant: LeaseGrant, *, version: str) -> Snapshot:
+    """A snapshot from a read of a static role, which ends when Vault replaces the password.
+
+    Raises:
+        CredentialMalformed: a lease in the answer, no ``ttl``, or a field is absent.
+    """
+    if grant.lease_id:
+        raise CredentialMalformed("the path answered with a lease; is the source kind leased?")
+    told = grant.data.get("ttl")
+    try:
+        ttl = float("nan" if told is None else told.reveal())
+    except ValueError:
+        ttl = float("nan")
+    if not 0 <= ttl < inf:  # no number at all is not "never"
+        raise CredentialMalformed("the answer has no ttl; is it a static role's?")
+    rotated = grant.data.get("last_vault_rotation")
+    data = {name: value for name, value in grant.data.items() if name not in _ABOUT_THE_ROLE}
+    return Snapshot(
+        key=spec.key,
+        version=version,
+        data=_checked(spec, assemble(spec.fields, data)),
+        obtained_at=grant.sent_at,
+        validated_at=grant.sent_at,
+        source_version="" if rotated is None else rotated.reveal(),
+        ends_at=grant.sent_at + ttl,
+    )
+
+
 def leased_snapshot(
     spec: CredentialSpec, grant: LeaseGrant, generation: Generation, *, version: str
 ) -> Snapshot:
@@ -202,7 +245,7 @@ def serves(held: Snapshot | None, old: CredentialSpec, new: CredentialSpec) -> b
 
 def _origin(source: Source) -> Source:
     """The source without what only says when to ask."""
-    if isinstance(source, KvSource):
+    if isinstance(source, KvSource | StaticRoleSource):
         return replace(source, poll=0.0, max_staleness=0.0)
     return replace(source, increment=None)
 

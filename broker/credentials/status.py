@@ -19,7 +19,13 @@ from dataclasses import dataclass, replace
 from math import inf
 
 from broker.credentials import plan
-from broker.credentials.model import CredentialSpec, Entry, KvSource, Snapshot
+from broker.credentials.model import (
+    CredentialSpec,
+    Entry,
+    KvSource,
+    Snapshot,
+    StaticRoleSource,
+)
 from broker.credentials.plan import Action, Situation
 from broker.errors import (
     BrokerError,
@@ -119,7 +125,7 @@ class Status:
         self.suspect = version
         if now - self.reported_at > REPORT_MEMORY:
             self.reports = 0
-        if isinstance(self.spec.source, KvSource):
+        if isinstance(self.spec.source, KvSource | StaticRoleSource):
             floor, last = plan.REPORT_FLOOR_KV, self.last_attempt
         else:
             floor, last = plan.REPORT_FLOOR_LEASED, self.last_lease
@@ -148,7 +154,8 @@ class Status:
         if self.snapshot is None or self.lost:
             return -inf
         source = self.spec.source
-        staleness = source.max_staleness if isinstance(source, KvSource) else inf
+        polled = KvSource | StaticRoleSource
+        staleness = source.max_staleness if isinstance(source, polled) else inf
         ends = self.snapshot.expires_at(now=now, wall=wall, max_staleness=staleness)
         return min(ends, self.inherited_until)
 

@@ -91,7 +91,7 @@ def _credential(name: str, one: schema.Credential) -> domain.CredentialSettings:
     )
 
 
-def _source(source: schema.KvSource | schema.LeasedSource) -> domain.SourceSettings:
+def _source(source: schema.Source) -> domain.SourceSettings:
     if isinstance(source, schema.KvSource):
         return domain.SourceSettings(
             kind="kv",
@@ -109,6 +109,13 @@ def _source(source: schema.KvSource | schema.LeasedSource) -> domain.SourceSetti
             method=source.method,
             parameters=dict(source.parameters),
             increment=None if source.increment is None else seconds(source.increment),
+        )
+    if isinstance(source, schema.StaticRoleSource):
+        return domain.SourceSettings(
+            kind="static_role",
+            path=vault_path(source.path),
+            poll=seconds(source.poll),
+            max_staleness=seconds(source.max_staleness),
         )
     assert_never(source)
 

@@ -54,7 +54,7 @@ def credential_rotation(one: schema.CredentialRotation) -> domain.CredentialRota
     )
 
 
-def _driver(driver: schema.HttpDriver | schema.GeneratedDriver) -> domain.DriverSettings:
+def _driver(driver: schema.Driver) -> domain.DriverSettings:
     if isinstance(driver, schema.HttpDriver):
         return domain.HttpDriverSettings(
             auth=driver.auth,
@@ -75,6 +75,8 @@ def _driver(driver: schema.HttpDriver | schema.GeneratedDriver) -> domain.Driver
             length=driver.length,
             alphabet=driver.alphabet,
         )
+    if isinstance(driver, schema.VaultRoleDriver):
+        return domain.VaultRoleDriverSettings()
     assert_never(driver)
 
 

@@ -115,7 +115,7 @@ class ExpirySettings:
 class SourceSettings:
     """Where a credential comes from; ``kind`` decides which keys apply."""
 
-    kind: Literal["kv", "leased"]
+    kind: Literal["kv", "leased", "static_role"]
     path: str
     mount: str = ""
     kv_version: Literal[1, 2] = 2

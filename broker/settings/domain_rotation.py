@@ -120,7 +120,12 @@ class GeneratedDriverSettings:
     alphabet: Literal["base62", "hex"] = "base62"
 
 
-DriverSettings: TypeAlias = HttpDriverSettings | GeneratedDriverSettings
+@dataclass(frozen=True, slots=True)
+class VaultRoleDriverSettings:
+    """A static role that Vault replaces in place."""
+
+
+DriverSettings: TypeAlias = HttpDriverSettings | GeneratedDriverSettings | VaultRoleDriverSettings
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,8 +18,8 @@ from broker.errors import SettingsError
 from broker.settings import kinds, literals, units
 from broker.settings.document import Document
 from broker.settings.places import Path
-from broker.settings.schema import File, KvSource, LeasedSource
-from broker.settings.schema_rotation import GeneratedDriver, HttpDriver
+from broker.settings.schema import File, KvSource, LeasedSource, StaticRoleSource
+from broker.settings.schema_rotation import GeneratedDriver, HttpDriver, VaultRoleDriver
 
 _PATTERNS: Final = {
     units.NAME: (
@@ -35,6 +35,16 @@ _PATTERNS: Final = {
         "is not a JSON pointer",
         "Write '/' before each step, /data/key; '~1' for '/' and '~0' for '~' within one.",
     ),
+}
+_SOURCES: Final[Mapping[str, type[BaseModel]]] = {
+    "kv": KvSource,
+    "leased": LeasedSource,
+    "static_role": StaticRoleSource,
+}
+_DRIVERS: Final[Mapping[str, type[BaseModel]]] = {
+    "http": HttpDriver,
+    "generated": GeneratedDriver,
+    "vault_role": VaultRoleDriver,
 }
 EMPTY: Final = "Write its value, or remove the key."
 _WORDS: Final[Mapping[str, tuple[str, str]]] = {
@@ -90,8 +100,7 @@ def _words(details: ErrorDetails, path: Path, data: dict[str, Any]) -> tuple[str
         case "literal_error":
             return _choice(str(context["expected"]), details["input"])
         case "union_tag_invalid" | "union_tag_not_found":
-            one, other = ("kv", "leased") if path[-1] == "source" else ("http", "generated")
-            return f"needs a kind: {one} or {other}", f"Write kind: {one}, or kind: {other}."
+            return _kinds(_SOURCES if path[-1] == "source" else _DRIVERS)
         case "string_pattern_mismatch":
             words = _PATTERNS.get(context["pattern"])
             return words or ("holds a control character", "Write it on one line, without tabs.")
@@ -101,6 +110,12 @@ def _words(details: ErrorDetails, path: Path, data: dict[str, Any]) -> tuple[str
             how |= {"less_than": "less than", "less_than_equal": "at most"}
             return f"must be {how[kind]} {bound}", f"Write a number {how[kind]} {bound}."
     return _WORDS.get(kind, ("is not what belongs here", "See docs/configuration.md."))
+
+
+def _kinds(family: Mapping[str, type[BaseModel]]) -> tuple[str, str]:
+    *most, last = family
+    listed = f"{', '.join(most)} or {last}"
+    return f"needs a kind: {listed}", f"Write kind: {most[0]}, or another of them."
 
 
 def _choice(expected: str, value: Any) -> tuple[str, str]:
@@ -117,9 +132,12 @@ def _unknown(path: Path, data: dict[str, Any]) -> tuple[str, str]:
     if literals.names_a_secret(key):
         return "is no key, and looks like a place for a secret", literals.REMEDY
     names = _keys(model) if model else []
-    for other, source in (("leased", LeasedSource), ("kv", KvSource)):
-        if model in {KvSource, LeasedSource} and key in _keys(source):
-            return f"belongs to sources of kind {other}", f"Remove it, or write kind: {other}."
+    for family, what in ((_SOURCES, "sources"), (_DRIVERS, "drivers")):
+        if model not in family.values() or key in names:
+            continue
+        for other, owner in family.items():
+            if key in _keys(owner):
+                return f"belongs to {what} of kind {other}", f"Remove it, or write kind: {other}."
     if near := get_close_matches(key, names, n=1):
         return "is not a key", f"Did you mean {near[0]}?"
     return "is not a key", f"Remove it; here may stand: {', '.join(names)}."
@@ -161,10 +179,9 @@ def _plain(kind: Any, value: Any) -> Any:
         kind = get_args(kind)[0]
     arguments = [argument for argument in get_args(kind) if argument is not type(None)]
     written = value.get("kind") if isinstance(value, dict) else None
-    if set(arguments) == {KvSource, LeasedSource}:
-        return LeasedSource if written == "leased" else KvSource
-    if set(arguments) == {HttpDriver, GeneratedDriver}:
-        return GeneratedDriver if written == "generated" else HttpDriver
+    for family in (_SOURCES, _DRIVERS):
+        if set(arguments) == set(family.values()):
+            return family.get(str(written), next(iter(family.values())))
     if len(arguments) == 1 and get_origin(kind) not in {dict, list}:
         return arguments[0]
     return kind

@@ -30,8 +30,10 @@ def credential_rules(one: CredentialSettings) -> Iterator[Finding]:
     """Yield every finding about one credential."""
     at = ("credentials", one.name)
     yield from _times(one, at)
+    if one.source.kind != "leased":
+        yield from _polled(one.source, one.margin, (*at, "source"))
     if one.source.kind == "kv":
-        yield from _kv(one.source, one.margin, (*at, "source"))
+        yield from _kv(one.source, (*at, "source"))
     if one.source.increment is not None and one.source.increment < _LEAST:
         yield Finding((*at, "source", "increment"), "is shorter than 1s", "Write at least 1s.")
     for name, template in one.fields.items():
@@ -50,7 +52,7 @@ def _times(one: CredentialSettings, at: Path) -> Iterator[Finding]:
         yield Finding((*at, "refused_interval"), "would flood Vault", "Write at least 1s.")
 
 
-def _kv(source: SourceSettings, margin: float, at: Path) -> Iterator[Finding]:
+def _polled(source: SourceSettings, margin: float, at: Path) -> Iterator[Finding]:
     if source.poll < _LEAST:
         yield Finding((*at, "poll"), "would flood Vault", "Write at least 1s.")
     if source.max_staleness < source.poll + margin:
@@ -59,6 +61,9 @@ def _kv(source: SourceSettings, margin: float, at: Path) -> Iterator[Finding]:
             "is shorter than poll and margin together: the value would end between two polls",
             "Make max_staleness a few times poll; it is what you survive without Vault.",
         )
+
+
+def _kv(source: SourceSettings, at: Path) -> Iterator[Finding]:
     if source.path.split("/")[0] in {"data", "metadata"} and source.kv_version == 2:
         yield Finding(
             (*at, "path"),

@@ -1,7 +1,7 @@
 """Contradictions in what the configuration says about rotation [pure].
 
-Duty: mode, times, drivers, templates and hosts against each other.
-Not its duty: what the provider really answers (``docs/rotation.md``).
+Duty: mode, times, paths and proof against each other.
+Not its duty: drivers (``rules_drivers``) and their requests (``rules_requests``).
 Rules: as in ``rules``.
 """
 
@@ -17,23 +17,18 @@ from broker.settings.domain_rotation import (
     GeneratedDriverSettings,
     HttpDriverSettings,
     KubernetesSettings,
+    VaultRoleDriverSettings,
 )
 from broker.settings.findings import Finding
 from broker.settings.places import Path
-from broker.settings.rules_credentials import placeholders
-from broker.settings.rules_requests import request_rules, words_of
+from broker.settings.rules_drivers import driver_rules, fields_of
+from broker.settings.rules_requests import request_rules
 from broker.settings.units import Misfit, is_loopback, origin
 
 POLL_JITTER: Final = 0.1
 """How much later than ``poll`` a reader may look, as a part of it; a test compares."""
 RETRY_JITTER: Final = 1.2
 """client-go's JitterFactor: the leader's attempts lie up to this much apart."""
-
-CREATE_WORDS: Final = frozenset(
-    {"label", "credential", "installation", "expires_at", "expires_unix"}
-)
-LIST_WORDS: Final = frozenset({"label_prefix"})
-RETIRE_WORDS: Final = frozenset({"id"})
 
 
 def rotation_rules(settings: Settings, known: Collection[str]) -> Iterator[Finding]:
@@ -157,6 +152,9 @@ def _credential(
     known: Collection[str],
 ) -> Iterator[Finding]:
     at = ("credentials", one.name, "rotation")
+    if isinstance(rotation.driver, VaultRoleDriverSettings):
+        yield from _in_place(one, rotation, at)
+        return
     if one.source.kind != "kv" or one.source.kv_version != 2:
         yield Finding(
             at,
@@ -167,8 +165,25 @@ def _credential(
     else:
         yield from _overlap(one, rotation, at)
         yield from _expiry(one, rotation)
-    yield from _drives(one, rotation, credentials, known, at)
+    yield from driver_rules(one, rotation, credentials, known, at)
     yield from _proof(one, rotation, at)
+
+
+def _in_place(
+    one: CredentialSettings, rotation: CredentialRotationSettings, at: Path
+) -> Iterator[Finding]:
+    if one.source.kind != "static_role" or "/static-creds/" not in one.source.path:
+        yield Finding(
+            (*at, "driver"),
+            "needs a source of kind static_role, at <mount>/static-creds/<role>",
+            "Correct the source, or use another driver.",
+        )
+    if rotation.prove is not None:
+        yield Finding(
+            (*at, "prove"),
+            "has no effect: Vault replaces the password where readers read it",
+            "Remove it.",
+        )
 
 
 def least_overlap(one: CredentialSettings) -> float:
@@ -199,7 +214,7 @@ def _overlap(
 def _expiry(one: CredentialSettings, rotation: CredentialRotationSettings) -> Iterator[Finding]:
     """A rotation writes the key's expiry down by itself, in a member of the broker's own."""
     expiry, driver = one.source.expiry, rotation.driver
-    written = driver.create.fields if isinstance(driver, HttpDriverSettings) else {driver.field}
+    written = fields_of(driver)
     if expiry.where == "custom_metadata" or (
         expiry.where == "field" and expiry.name not in written
     ):
@@ -207,81 +222,6 @@ def _expiry(one: CredentialSettings, rotation: CredentialRotationSettings) -> It
             ("credentials", one.name, "source", "expiry"),
             "names a place that a rotation does not write",
             "Remove it: a rotation tells readers the expiry that the provider told it.",
-        )
-
-
-def _drives(
-    one: CredentialSettings,
-    rotation: CredentialRotationSettings,
-    credentials: Mapping[str, CredentialSettings],
-    known: Collection[str],
-    at: Path,
-) -> Iterator[Finding]:
-    driver, at = rotation.driver, (*at, "driver")
-    if isinstance(driver, GeneratedDriverSettings):
-        yield from _held(one, {driver.field}, (*at, "field"))
-        return
-    yield from _held(one, set(driver.create.fields), (*at, "create", "answer", "fields"))
-    if driver.listing is None and rotation.orphans == "refused":
-        yield Finding(
-            (*at, "list"),
-            "is missing: a key whose answer was lost could not be found again",
-            "Write it, or accept such keys: rotation.orphans: accepted.",
-        )
-    if driver.timeout <= 0:
-        yield Finding((*at, "timeout"), "leaves no time for a request", "Write 10s.")
-    origins = _origins(driver.auth, credentials)
-    if driver.auth not in known:
-        yield Finding(
-            (*at, "auth"),
-            f"names {driver.auth}, which is not configured",
-            f"Add credentials.{driver.auth}, or correct the name.",
-        )
-    elif driver.auth in credentials and credentials[driver.auth].use is None:
-        yield Finding(
-            (*at, "auth"),
-            f"names {driver.auth}, which does not say where it goes in a request",
-            f"Write credentials.{driver.auth}.use, with the provider in its origins.",
-        )
-    yield from request_rules(
-        driver.create.request, CREATE_WORDS, origins, driver.auth, (*at, "create")
-    )
-    if driver.listing:
-        yield from request_rules(
-            driver.listing.request, LIST_WORDS, origins, driver.auth, (*at, "list")
-        )
-    yield from request_rules(driver.retire, RETIRE_WORDS, origins, driver.auth, (*at, "retire"))
-    words = set(words_of(driver.create.request))
-    if words & {"expires_at", "expires_unix"} and driver.create.life is None:
-        yield Finding(
-            (*at, "create", "life"),
-            "is missing: the request says when the key expires",
-            "Write how long a key shall live: 45d.",
-        )
-    if "label" not in words and driver.listing:
-        yield Finding(
-            (*at, "create"),
-            "does not label the key, so list cannot tell it from others",
-            "Put {label} where the provider keeps a key's name or description.",
-        )
-    if "id" not in set(words_of(driver.retire)):
-        yield Finding((*at, "retire"), "does not say which key", "Put {id} into its url or body.")
-
-
-def _held(one: CredentialSettings, fields: set[str], at: Path) -> Iterator[Finding]:
-    """What is handed out must be made of what the driver writes."""
-    used = {one.use.field, one.use.username_field, one.use.password_field} if one.use else set()
-    needed = (used - {""}) if not one.fields else set()
-    for template in one.fields.values():
-        try:
-            needed |= set(placeholders(template))
-        except ValueError:
-            continue  # told elsewhere
-    if needed and not needed & fields:
-        yield Finding(
-            at,
-            "brings nothing that is handed out",
-            f"Write one of: {', '.join(sorted(needed))}.",
         )
 
 
@@ -307,8 +247,3 @@ def _proof(
         yield Finding((*at, "timeout"), "leaves no time for a request", "Write 10s.")
     origins = one.use.origins if one.use else None
     yield from request_rules(prove.request, frozenset(), origins, one.name, at)
-
-
-def _origins(name: str, credentials: Mapping[str, CredentialSettings]) -> tuple[str, ...] | None:
-    one = credentials.get(name)
-    return one.use.origins if one and one.use else None

@@ -11,7 +11,7 @@ Rules:
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeAlias
 
 from pydantic import ConfigDict, Field, JsonValue, model_validator
 from pydantic.json_schema import GenerateJsonSchema
@@ -204,6 +204,24 @@ class LeasedSource(Section):
     )
 
 
+class StaticRoleSource(Section):
+    """A user whose password Vault replaces in place, such as a database static role."""
+
+    kind: Literal["static_role"] = Field(
+        description="`static_role`: a user whose password Vault replaces in place."
+    )
+    path: VaultPath = Field(description="Whole path, such as `database/static-creds/orders`.")
+    poll: Duration = Field(
+        "60s", description="How often Vault is asked besides the end it told; at least 1s."
+    )
+    max_staleness: Duration = Field(
+        "1h", description="How long a value may be handed out after Vault last confirmed it."
+    )
+
+
+Source: TypeAlias = KvSource | LeasedSource | StaticRoleSource
+
+
 class Use(Section):
     """Where the value goes in an upstream request, in OpenAPI's words for security schemes."""
 
@@ -231,7 +249,7 @@ class Use(Section):
 class Credential(Section):
     """One credential by name."""
 
-    source: Annotated[KvSource | LeasedSource, Field(discriminator="kind")] = Field(
+    source: Annotated[Source, Field(discriminator="kind")] = Field(
         description="Where its value comes from."
     )
     fields: dict[FieldName, str] = Field(

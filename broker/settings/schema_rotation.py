@@ -5,7 +5,7 @@ Duty: as for ``schema``, for the sections about rotation.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field, JsonValue
 
@@ -189,6 +189,15 @@ class GeneratedDriver(Section):
     )
 
 
+class VaultRoleDriver(Section):
+    """A static role that Vault replaces in place: the old password ends at once."""
+
+    kind: Literal["vault_role"] = Field(
+        description="`vault_role`: `<mount>/rotate-role/<role>` for a source of kind "
+        "`static_role`; no overlap, no proof before, no way back."
+    )
+
+
 class Prove(Request):
     """Shows whether a key works: 2xx it does, 401 and 403 it does not, else nobody knows."""
 
@@ -196,10 +205,13 @@ class Prove(Request):
     ca_file: Line = Field("", description="PEM file with the upstream's CA; else the system's.")
 
 
+Driver: TypeAlias = HttpDriver | GeneratedDriver | VaultRoleDriver
+
+
 class CredentialRotation(Section):
     """How this credential's upstream key is replaced (docs/rotation.md)."""
 
-    driver: Annotated[HttpDriver | GeneratedDriver, Field(discriminator="kind")] = Field(
+    driver: Annotated[Driver, Field(discriminator="kind")] = Field(
         description="What makes and ends keys."
     )
     max_age: Duration = Field("30d", description="Age at which a key is replaced, less jitter.")

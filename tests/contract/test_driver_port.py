@@ -20,14 +20,16 @@ from broker.demo.search_api import SearchApi
 from broker.errors import ProofFailed
 from broker.rotation.drivers.documents import RequestTemplate
 from broker.rotation.drivers.exchange import Exchange, HeldKey
-from broker.rotation.drivers.generated import GeneratedDriver, KeyForm, Port
+from broker.rotation.drivers.generated import GeneratedDriver, KeyForm
 from broker.rotation.drivers.http import CreateCall, HttpCalls, HttpDriver, ListCall
 from broker.rotation.drivers.port import Driver, MintedKey
 from broker.rotation.drivers.proof import HttpProof
+from broker.rotation.drivers.vault import Port
 from broker.rotation.model import KvPath, Label
 from broker.secret import SecretValue
 from broker.vault.client import VaultClient
 from broker.vault.interface import SessionPort
+from tests.simulators.provider import ProviderDriver, ProviderSimulator
 from tests.simulators.session import FixedSession, SessionByHand
 from tests.simulators.vault import VaultSimulator
 from tests.support.accepting import AcceptingService, Read
@@ -153,6 +155,22 @@ async def accepting_world(
         await vault.aclose()
 
 
+class SimulatedWorld:
+    """The simulator that the saga's tests rotate with: it must not promise more than others."""
+
+    def __init__(self) -> None:
+        self._account = ProviderSimulator(CLOCK)
+        self.driver: Driver = ProviderDriver(self._account)
+
+    def works(self, key: MintedKey) -> bool:
+        return self._account.accepts(key.fields["api_key"].reveal())
+
+
+@asynccontextmanager
+async def simulated_provider() -> AsyncIterator[World]:
+    yield SimulatedWorld()
+
+
 @asynccontextmanager
 async def simulated_vault(publish: Literal["sha256", "plain"]) -> AsyncIterator[World]:
     vault = VaultSimulator(CLOCK)
@@ -187,6 +205,7 @@ async def real_vault(openbao: OpenBao) -> AsyncIterator[World]:
 
 
 WORLDS = [
+    "simulator",
     "http",
     "http without list",
     "generated",
@@ -198,6 +217,7 @@ WORLDS = [
 @pytest.fixture(params=WORLDS)
 async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
     worlds: dict[str, Callable[[], AbstractAsyncContextManager[World]]] = {
+        "simulator": simulated_provider,
         "http": search_world,
         "http without list": lambda: search_world(lists=False),
         "generated": lambda: simulated_vault("sha256"),

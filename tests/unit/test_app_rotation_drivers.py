@@ -15,12 +15,13 @@ from broker.credentials.store import CredentialStore
 from broker.demo.search_api import SearchApi
 from broker.errors import ProofFailed, UpstreamUnavailable
 from broker.rotation.drivers.generated import GeneratedDriver
+from broker.rotation.drivers.vault_role import VaultRoleDriver
 from broker.rotation.model import Label
 from broker.secret import SecretValue
 from tests.simulators.session import SessionByHand
 from tests.simulators.vault import VaultSimulator
 from tests.unit.test_settings_load import read
-from tests.unit.test_settings_rotation import FILE, changed
+from tests.unit.test_settings_rotation import FILE, STATIC, changed
 
 CLOCK = SystemClock()
 
@@ -69,6 +70,8 @@ def test_each_kind_has_its_driver_and_off_has_none() -> None:
     """What the file names is made; with mode off nothing is."""
     made = drivers(read(FILE).settings, parts(CredentialStore(CLOCK)))
     assert isinstance(made["b"], GeneratedDriver)
+    static = read(changed("credentials.b", STATIC)).settings
+    assert isinstance(drivers(static, parts(CredentialStore(CLOCK)))["b"], VaultRoleDriver)
     assert list(made) == ["a", "b"]
     off = read(changed("rotation.mode", "off")).settings
     assert drivers(off, parts(CredentialStore(CLOCK))) == {}

@@ -12,7 +12,7 @@ from broker.cli.main import main
 from broker.errors import SettingsError
 from broker.settings.processes import Process, held
 from tests.unit.test_settings_load import HEAD, read
-from tests.unit.test_settings_rotation import FILE, changed
+from tests.unit.test_settings_rotation import FILE, STATIC, changed
 
 OWN = {
     "auth/token/lookup-self": ("read",),
@@ -77,6 +77,18 @@ clients: {c: {credentials: [one, two, three, four]}}
         "sys/leases/renew": ("update",),
         "sys/leases/revoke": ("update",),
     }
+
+
+def test_a_static_role_is_read_and_replaced() -> None:
+    """In place of a path to write there is one that acts."""
+    found = {
+        rule.path: rule.capabilities
+        for rule in rules(read(changed("credentials.b", STATIC)).settings, "broker")
+    }
+
+    assert found["database/static-creds/b"] == ("read",)
+    assert found["database/rotate-role/b"] == ("update",)
+    assert not any(path.startswith("sys/leases") or "delete/b" in path for path in found)
 
 
 def test_a_given_token_is_neither_renewed_nor_revoked() -> None:

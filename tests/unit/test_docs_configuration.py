@@ -39,7 +39,7 @@ def test_the_whole_file_is_usable() -> None:
     # ca_path stands in a comment, for it contradicts ca_file.
     assert loaded.advice == ()
     assert set(loaded.settings.credentials) == {
-        *("search-api", "search-admin", "orders-db", "tickets", "billing")
+        *("search-api", "search-admin", "orders-db", "tickets", "reports-db", "billing")
     }
 
 

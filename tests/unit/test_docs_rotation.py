@@ -27,7 +27,7 @@ from broker.rotation.drivers import exchange
 from broker.rotation.drivers.port import Driver
 from broker.rotation.model import Label
 from broker.secret import SecretValue
-from broker.settings import rules_rotation
+from broker.settings import rules_drivers, rules_rotation
 from broker.settings.load import parse_settings
 from tests.simulators.session import SessionByHand
 from tests.simulators.vault import VaultSimulator
@@ -49,9 +49,9 @@ def test_the_placeholders_are_the_programs() -> None:
     rows = re.findall(r"^\| `(create|list|retire)` \| (.*) \|$", section, re.MULTILINE)
 
     assert {name: set(re.findall(r"`([a-z_]+)`", words)) - {"life"} for name, words in rows} == {
-        "create": rules_rotation.CREATE_WORDS,
-        "list": rules_rotation.LIST_WORDS,
-        "retire": rules_rotation.RETIRE_WORDS,
+        "create": rules_drivers.CREATE_WORDS,
+        "list": rules_drivers.LIST_WORDS,
+        "retire": rules_drivers.RETIRE_WORDS,
     }
 
 

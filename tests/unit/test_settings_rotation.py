@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import yaml
 
-from broker.app import translate_rotation
+from broker.app import translate, translate_rotation
 from broker.credentials import plan
-from broker.credentials.model import CredentialKey
+from broker.credentials.model import CredentialKey, StaticRoleSource
 from broker.rotation.model import KvPath, Policy, RotationSpec
 from broker.settings import rules_rotation
 from broker.settings.domain_rotation import (
@@ -304,13 +306,24 @@ REFUSED = {
     ),
     "body of a GET": (f"{DRIVER}.list.body", {"a": "b"}, f"{DRIVER}.list.body", "in a GET"),
     "nested form": (f"{DRIVER}.create.encoding", "form", f"{DRIVER}.create.body", "nested"),
-    "no such driver": (f"{DRIVER}.kind", "grpc", DRIVER, "needs a kind: http or generated"),
-    "key of another driver": (f"{DRIVER}.prefix", "x", f"{DRIVER}.prefix", "is not a key"),
+    "no such driver": (
+        f"{DRIVER}.kind",
+        "grpc",
+        DRIVER,
+        "needs a kind: http, generated or vault_role",
+    ),
+    "key of another driver": (f"{DRIVER}.prefix", "x", f"{DRIVER}.prefix", "kind generated"),
     "short key": (
         "credentials.b.rotation.driver.length",
         21,
         "credentials.b.rotation.driver.length",
         "at least 22",
+    ),
+    "in place of nothing": (
+        "credentials.b.rotation",
+        {"driver": {"kind": "vault_role"}},
+        "credentials.b.rotation.driver",
+        "static_role",
     ),
     "proof without a place": (
         "credentials.b.use",
@@ -403,6 +416,41 @@ def test_specs_are_plain_values_for_the_rotator() -> None:
         readers=KvPath("secret", "b"),
         policy=Policy(max_age=30 * 86400.0, before_expiry=86400.0, settle=30.0, overlap=7200.0),
     )
+
+
+STATIC: dict[str, Any] = {
+    "source": {"kind": "static_role", "path": "database/static-creds/b"},
+    "rotation": {"driver": {"kind": "vault_role"}, "max_age": "7d"},
+}
+
+
+def test_a_static_role_is_rotated_in_place() -> None:
+    """It has no path that a rotation writes, and needs no overlap."""
+    loaded = read(changed("credentials.b", STATIC))
+
+    assert loaded.advice == ()
+    assert translate_rotation.specs(loaded.settings)["b"].readers is None
+    assert translate.credential(loaded.settings.credentials["b"]).source == StaticRoleSource(
+        "database/static-creds/b", poll=60.0, max_staleness=3600.0
+    )
+
+
+def test_a_static_role_has_no_proof() -> None:
+    """Readers have the new password before anybody could try it."""
+    rotation = {**STATIC["rotation"], "prove": {"method": "GET", "url": "https://b.example/"}}
+    found = faults(changed("credentials.b", {**STATIC, "rotation": rotation}))
+
+    assert [fault.key for fault in found] == ["credentials.b.rotation.prove"]
+
+
+@pytest.mark.parametrize(
+    ("extra", "key"), [({"poll": "100ms"}, "poll"), ({"max_staleness": "30s"}, "max_staleness")]
+)
+def test_a_static_role_is_polled_like_a_kv_value(extra: dict[str, str], key: str) -> None:
+    """The same bounds hold."""
+    found = faults(changed("credentials.b", {**STATIC, "source": {**STATIC["source"], **extra}}))
+
+    assert [fault.key for fault in found] == [f"credentials.b.source.{key}"]
 
 
 def test_nothing_rotates_when_it_is_off() -> None:

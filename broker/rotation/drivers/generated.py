@@ -19,38 +19,29 @@ import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import Final, Literal, Protocol, TypeVar
+from typing import Final, Literal
 
 from broker.clock import Clock
 from broker.errors import (
-    LoginError,
     UpstreamRefused,
     UpstreamUnavailable,
     VaultConflict,
-    VaultDenied,
     VaultNotFound,
 )
 from broker.rotation.drivers.port import Capabilities, MintedKey
 from broker.rotation.drivers.proof import HttpProof
+from broker.rotation.drivers.vault import Port, with_token
 from broker.rotation.model import KvPath, Label, UpstreamKey
 from broker.secret import SecretValue
-from broker.vault.interface import ChangePort, SessionPort, VaultPort
+from broker.vault.interface import SessionPort
 
 ALPHABETS: Final[Mapping[str, str]] = {
     "base62": "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789",
     "hex": "0123456789abcdef",
 }
-PATIENCE: Final = 10.0
-"""Seconds a call waits for a usable Vault token."""
 ATTEMPTS: Final = 5
 """Tries of one change against other writers."""
 _ID: Final = re.compile(r"(?P<label>.+)@(?P<created>[0-9]{1,11})-[0-9a-f]{8}")
-
-T = TypeVar("T")
-
-
-class Port(VaultPort, ChangePort, Protocol):
-    """Both ports to Vault."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,28 +156,6 @@ class GeneratedDriver:
     @property
     def _where(self) -> str:
         return f"{self._accepted.mount}/{self._accepted.path}"
-
-
-async def with_token(
-    session: SessionPort, clock: Clock, call: Callable[[SecretValue], Awaitable[T]]
-) -> T:
-    """``call`` with the current Vault token; once more with a newer one when that one had died.
-
-    Raises:
-        UpstreamUnavailable: there is no usable token now.
-        VaultError: of ``call``.
-    """
-    try:
-        generation = await session.ready(clock.now() + PATIENCE)
-    except LoginError as error:
-        raise UpstreamUnavailable("The broker has no usable Vault token now.") from error
-    try:
-        return await call(generation.token)
-    except VaultDenied:
-        newer = await session.denied(generation)
-        if newer is None:
-            raise
-        return await call(newer.token)
 
 
 def _listed(key_id: str) -> UpstreamKey:
