@@ -8,7 +8,7 @@ Rule: nothing here waits, listens or calls Vault; a broker that is built has don
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -26,8 +26,9 @@ from broker.api.listeners import Listener
 from broker.api.operations import create_operations_plane
 from broker.api.problems import Problems, RequestIds
 from broker.api.sockets import TcpAddress, UnixAddress
-from broker.app import process, translate
+from broker.app import rotation, translate
 from broker.app.masking import Masking
+from broker.app.process import connections
 from broker.app.vault import vault_client, vault_login
 from broker.audit.log import AuditLog
 from broker.audit.sinks import opener
@@ -39,6 +40,7 @@ from broker.credentials.store import CredentialStore
 from broker.handout.service import HandoutService
 from broker.protocol.redaction import Redactor
 from broker.settings.domain import Settings
+from broker.settings.processes import Process
 from broker.telemetry.events import Events
 from broker.telemetry.metrics import Metrics
 from broker.vault.client import VaultClient
@@ -70,6 +72,7 @@ class Broker:
     audit: AuditLog
     service: HandoutService
     health: Health
+    rotation: rotation.Rotation | None
     fast: FastHandout
     data: list[Listener]
     admin: list[Listener]
@@ -90,8 +93,21 @@ def build(
     redactor: Redactor,
     metrics: Metrics,
     quit_broker: Callable[[], None],
+    process: Process = "broker",
+    environ: Mapping[str, str] | None = None,
 ) -> Broker:
     """Make and connect all parts; within a running event loop.
+
+    Args:
+        settings: narrowed to the process (``rotation.narrowed``).
+        clock: the only source of time.
+        rng: of cryptographic quality.
+        own_uid: the process's effective uid.
+        redactor: of the log.
+        metrics: all numbers.
+        quit_broker: begins the stop.
+        process: what this one is.
+        environ: where the kubelet names the API server.
 
     Raises:
         SettingsError or AuditUnavailable or ListenerUnusable: something in the
@@ -128,14 +144,20 @@ def build(
             new_version=lambda: secrets.token_hex(8),  # never reused, on any replica
         ),
     )
-    callers = Callers(clock, clients, own_uid=own_uid)
-    authorizer = ListAuthorizer(clients, specs)
     audit = AuditLog(
         opener(settings.audit.file),
         clock=clock,
         metrics=metrics,
         on_failure=settings.audit.on_failure,
     )
+    rotates = rotation.build_rotation(
+        settings,
+        process,
+        rotation.Parts(clock, rng, vault, session, store, keepers, audit, metrics, events, masking),
+        environ=environ or {},
+    )
+    callers = Callers(clock, clients, own_uid=own_uid)
+    authorizer = ListAuthorizer(clients, specs)
     service = HandoutService(
         clock=clock,
         store=store,
@@ -143,13 +165,15 @@ def build(
         authorizer=authorizer,
         audit=audit,
         metrics=metrics,
-        reports=keepers,
+        reports=keepers if rotates is None else rotates.reports(keepers),
         specs=specs,
         mask=redactor.mask,
         max_wait=settings.listeners.max_wait,
     )
     problems = Problems(clock, RequestIds(rng))
     health = Health(clock, store, {name: spec.required for name, spec in specs.items()})
+    if rotates is not None:
+        health.overdue = rotates.overdue
     broker = Broker(
         settings=settings,
         clock=clock,
@@ -167,13 +191,14 @@ def build(
         audit=audit,
         service=service,
         health=health,
+        rotation=rotates,
         fast=FastHandout(service, problems, specs),
         data=[],
         admin=[],
         operations=[],
     )
     _listeners(broker, problems, own_uid=own_uid, quit_broker=quit_broker)
-    most = process.connections(len(broker.listeners), Limits().connections)
+    most = connections(len(broker.listeners), Limits().connections)
     for listener in broker.listeners:
         listener.door.limits = Limits(connections=most)
     return broker
@@ -211,6 +236,7 @@ def _listeners(
             quit_broker=quit_broker,
             problems=problems,
             own_uid=own_uid,
+            rotations=None if broker.rotation is None else broker.rotation.rotator,
         )
         address = UnixAddress(Path(configured.admin_socket), mode=0o600, directory_mode=0o700)
         broker.admin.append(Listener(address, Door("admin", problems), admin_plane, clock))

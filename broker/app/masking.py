@@ -44,6 +44,11 @@ class Masking:
             self._swap(() if self._token is None else (self._token,), (generation.token,))
             self._token = generation.token
 
+    def met(self, values: Iterable[SecretValue]) -> None:
+        """Values that nobody has yet, and perhaps nobody ever will: masked for a while."""
+        values = tuple(values)
+        self._swap(values, values)
+
     def _swap(self, old: Iterable[SecretValue], new: Iterable[SecretValue]) -> None:
         now = self._clock.now()
         for value in new:

@@ -14,15 +14,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
 from broker.app import translate
 from broker.app.build import Broker
-from broker.errors import AuditUnavailable, SettingsErrors
+from broker.errors import AuditUnavailable, SettingsError
 from broker.settings.diff import Difference, diff
+from broker.settings.domain import Settings
 from broker.settings.load import load
 from broker.telemetry import logs
 
@@ -36,9 +37,17 @@ class Reload:
     """Watches one file for one broker."""
 
     def __init__(
-        self, broker: Broker, path: str, digest: str, *, environ: Mapping[str, str], own_uid: int
+        self,
+        broker: Broker,
+        path: str,
+        digest: str,
+        *,
+        environ: Mapping[str, str],
+        own_uid: int,
+        narrow: Callable[[Settings], Settings] = lambda settings: settings,
     ) -> None:
         self._broker, self._path, self._environ, self._uid = broker, path, environ, own_uid
+        self._narrow = narrow
         self._digest = digest or self._read_digest()
         self._asked = asyncio.Event()
 
@@ -76,14 +85,15 @@ class Reload:
         try:
             # In a thread: a file of a thousand credentials takes longer than the loop may wait.
             loaded = await asyncio.to_thread(load, self._path, self._environ, uid=self._uid)
-        except SettingsErrors as errors:
+            settings = self._narrow(loaded.settings)
+        except SettingsError as errors:
             log.error(
                 "the changed configuration cannot be used, the last good one stays: %s", errors
             )
             return
         for one in loaded.advice:
             log.warning("%s. %s", one, one.remedy)
-        difference = diff(self._broker.settings, loaded.settings)
+        difference = diff(self._broker.settings, settings)
         for key in difference.restart:
             log.warning("needs a restart: %s", key)
         if difference.hot:

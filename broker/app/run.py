@@ -29,12 +29,14 @@ from broker.app import translate
 from broker.app.build import Broker, build
 from broker.app.process import harden
 from broker.app.reload import Reload
+from broker.app.rotation import narrowed
 from broker.app.tasks import Tasks
 from broker.clock import Clock, SystemClock
 from broker.errors import TaskEnded
 from broker.protocol.redaction import Redactor
 from broker.settings.domain import Settings
 from broker.settings.environment import Advice
+from broker.settings.processes import Process
 from broker.telemetry import logs
 from broker.telemetry.metrics import Metrics
 
@@ -53,7 +55,12 @@ DRAIN: Final = 0.5
 
 
 def run(
-    settings: Settings, config_path: str, *, digest: str = "", advice: Iterable[Advice] = ()
+    settings: Settings,
+    config_path: str,
+    *,
+    digest: str = "",
+    advice: Iterable[Advice] = (),
+    process: Process = "broker",
 ) -> int:
     """Run a broker until it is told to stop; returns the exit code.
 
@@ -62,10 +69,12 @@ def run(
         config_path: the file it came from, watched for changes.
         digest: SHA-256 of that file's content, as ``settings.load`` told.
         advice: dangers in it that are allowed, to be said at each start.
+        process: ``broker run`` or ``broker rotator``.
 
     Raises:
         BrokerError: the start failed.
     """
+    settings = narrowed(settings, process)
     harden()
     clock, redactor = SystemClock(), Redactor()
     metrics = Metrics(settings.credentials, settings.clients, clock=clock)
@@ -76,7 +85,15 @@ def run(
         log.warning("%s. %s", one, one.remedy)
     try:
         return asyncio.run(
-            _serve(settings, config_path, digest, clock=clock, redactor=redactor, metrics=metrics)
+            _serve(
+                settings,
+                config_path,
+                digest,
+                clock=clock,
+                redactor=redactor,
+                metrics=metrics,
+                process=process,
+            )
         )
     finally:
         logging_set_up.close()
@@ -90,6 +107,7 @@ async def _serve(
     clock: Clock,
     redactor: Redactor,
     metrics: Metrics,
+    process: Process,
 ) -> int:
     stop = asyncio.Event()
     broker = build(
@@ -100,9 +118,18 @@ async def _serve(
         redactor=redactor,
         metrics=metrics,
         quit_broker=stop.set,
+        process=process,
+        environ=os.environ,
     )
     tasks = Tasks()
-    reload = Reload(broker, config_path, digest, environ=os.environ, own_uid=os.geteuid())
+    reload = Reload(
+        broker,
+        config_path,
+        digest,
+        environ=os.environ,
+        own_uid=os.geteuid(),
+        narrow=lambda settings: narrowed(settings, process),
+    )
     _signals(stop, reload.request)
     try:
         stopping = asyncio.create_task(stop.wait(), name="stop")
@@ -142,6 +169,8 @@ async def _start(broker: Broker, tasks: Tasks, reload: Reload) -> None:
         await broker.keepers.settled(broker.clock.now() + FIRST_ATTEMPTS)
     for listener in broker.data:
         await listener.start()
+    for name, work in broker.rotation.tasks() if broker.rotation else ():
+        tasks.start(name, work)
     tasks.start("reload", reload.run())
     broker.health.started = True
     log.info("started", extra={"ready": broker.health.ready()})
@@ -160,6 +189,8 @@ async def shut_down(broker: Broker, tasks: Tasks) -> None:
     await broker.keepers.close(deadline)
     await broker.retirer.close()
     await tasks.close()
+    if broker.rotation is not None:
+        await broker.rotation.close()
     await broker.session.close(deadline)
     try:
         async with asyncio.timeout(max(0.0, deadline - clock.now())):

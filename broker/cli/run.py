@@ -1,4 +1,4 @@
-"""``broker run``: the broker itself.
+"""``broker run``: the broker itself; ``broker rotator``: the part that rotates, by itself.
 
 Duty: settings in, the application called, its exit code out.
 Not its duty: anything that goes on after the start (``app``).
@@ -21,10 +21,14 @@ if TYPE_CHECKING:
 
 
 def add(commands: Commands) -> None:
-    """Declare the command."""
-    command = add_command(commands, "run", about="run the broker until it is told to stop")
-    add_config(command)
-    command.set_defaults(call=call)
+    """Declare the commands."""
+    for name, process, about in (
+        ("run", "broker", "run the broker until it is told to stop"),
+        ("rotator", "rotator", "rotate upstream keys, without any caller, until told to stop"),
+    ):
+        command = add_command(commands, name, about=about)
+        add_config(command)
+        command.set_defaults(call=call, process=process)
 
 
 def call(arguments: argparse.Namespace) -> int:
@@ -39,7 +43,13 @@ def call(arguments: argparse.Namespace) -> int:
         loaded = load(arguments.config, os.environ, uid=os.geteuid())
         from broker.app.run import run  # a wrong file is told before the server is loaded
 
-        return run(loaded.settings, arguments.config, digest=loaded.digest, advice=loaded.advice)
+        return run(
+            loaded.settings,
+            arguments.config,
+            digest=loaded.digest,
+            advice=loaded.advice,
+            process=arguments.process,
+        )
 
 
 @contextmanager

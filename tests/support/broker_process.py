@@ -24,6 +24,7 @@ class BrokerProcess:
         directory: for sockets, tokens, configuration, logs and audit; its path must be short.
         config: sections of the configuration; listeners are filled in.
         environment: variables on top of a bare environment.
+        command: ``run`` or ``rotator``.
     """
 
     def __init__(
@@ -31,6 +32,8 @@ class BrokerProcess:
         directory: Path,
         config: Mapping[str, Any],
         environment: Mapping[str, str] | None = None,
+        *,
+        command: str = "run",
     ) -> None:
         self.directory = directory
         self.port, self.operations_port = _free_port(), _free_port()
@@ -38,6 +41,7 @@ class BrokerProcess:
         self.audit_file = directory / "audit.jsonl"
         self.log_file = directory / "broker.log"
         self._environment = dict(environment or {})
+        self._command = command
         self._config = {
             "listeners": {
                 "socket_directory": str(directory / "run"),
@@ -72,7 +76,7 @@ class BrokerProcess:
         environment |= {k: v for k, v in os.environ.items() if k.startswith("COVERAGE_")}
         with self.log_file.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "broker", "run", "--config", str(self.config_file)],
+                [sys.executable, "-m", "broker", self._command, "--config", str(self.config_file)],
                 stderr=log,
                 stdout=log,
                 env=environment,
