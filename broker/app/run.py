@@ -27,7 +27,7 @@ from broker import __version__
 from broker.api.listeners import Listener, tend
 from broker.app import translate
 from broker.app.build import Broker, build
-from broker.app.process import harden
+from broker.app.process import freeze_imports, harden
 from broker.app.reload import Reload
 from broker.app.tasks import Tasks
 from broker.clock import Clock, SystemClock
@@ -67,6 +67,7 @@ def run(
         BrokerError: the start failed.
     """
     harden()
+    freeze_imports()
     clock, redactor = SystemClock(), Redactor()
     metrics = Metrics(settings.credentials, settings.clients, clock=clock)
     logging_set_up = logs.configure(
