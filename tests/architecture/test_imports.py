@@ -16,6 +16,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from tests.support.patience import PATIENCE
+
 ROOT = Path(__file__).parents[2]
 BROKER = ROOT / "broker"
 CONTRACTS = {
@@ -45,7 +47,11 @@ def loaded_by(statement: str) -> set[str]:
     """Top-level and dotted names in ``sys.modules`` after ``statement`` in a fresh Python."""
     program = f"{statement}\nimport sys, json\nprint(json.dumps(sorted(sys.modules)))"
     done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=True,
     )
     return set(json.loads(done.stdout.splitlines()[-1]))
 
@@ -56,7 +62,7 @@ def test_the_contracts_hold() -> None:
         [Path(sys.executable).with_name("lint-imports"), "--no-cache"],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         check=False,
         cwd=ROOT,
     )
