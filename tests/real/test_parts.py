@@ -126,7 +126,7 @@ def test_leased_user_dies_with_its_lease(
     url = postgres.url.replace("{{username}}", name).replace(
         "{{password}}", lease["data"]["password"]
     )
-    with psycopg.connect(url, connect_timeout=30) as connection:
+    with psycopg.connect(url, connect_timeout=60) as connection:
         assert connection.execute("SELECT count(*) FROM orders").fetchone() == (5,)
     assert openbao.admin.leases(orders_database) == [lease["lease_id"]]
     until = postgres.users()[name].valid_until
@@ -136,6 +136,6 @@ def test_leased_user_dies_with_its_lease(
     openbao.admin.revoke_lease(lease["lease_id"])
 
     with pytest.raises(psycopg.OperationalError):
-        psycopg.connect(url, connect_timeout=30)
+        psycopg.connect(url, connect_timeout=60)
     assert name in postgres.refused()
     assert name not in postgres.users()

@@ -55,7 +55,7 @@ def test_connections_leave_files_for_everything_else() -> None:
         text=True,
         check=True,
         cwd=Path(__file__).parents[2],
-        timeout=30,
+        timeout=PATIENCE,
     )
     assert result.stdout.split() == ["1024", "True", "40"]
 
