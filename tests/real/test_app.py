@@ -293,6 +293,20 @@ def test_an_operator_replaces_a_client_token_with_an_overlap(broker: BrokerProce
         assert answer.status_code == 200
 
 
+def test_the_operators_lines_in_the_document_work(
+    broker: BrokerProcess, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """docs/operations.md's break-glass lines, only the socket's place differs."""
+    document = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
+    lines = document.partition("```python\n")[2].partition("```")[0]
+    broker.start()
+    exec(lines.replace("/run/broker-admin", str(broker.directory / "admin")), {})
+    status, refreshed, replaced = capsys.readouterr().out.splitlines()
+    assert "'ready': True" in status
+    assert "'name': 'search-api'" in refreshed
+    assert replaced == "{'client': 'search-mcp', 'replaced': True}"
+
+
 def test_a_second_signal_ends_at_once(broker: BrokerProcess) -> None:
     """The first one lingers for stop.delay; the second does not wait."""
     broker.write_config({**broker.config, "stop": {"delay": "90s", "timeout": "100s"}})
