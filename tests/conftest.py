@@ -14,12 +14,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:  # the demo's packages are imported only when a real server is asked for
     from broker.demo.openbao import OpenBao
     from broker.demo.postgres import Postgres
     from broker.demo.tokenreview import TokenReviewServer
     from broker.secret import SecretValue
+
+
+# A property says what is true, not how fast the machine is that looks.
+settings.register_profile("calm", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("calm")
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """On virtual time nothing comes from outside: no idle loop turns before each step of it."""
+    if item.get_closest_marker("looptime"):
+        item.add_marker(pytest.mark.looptime(noop_cycles=0))
 
 
 @pytest.fixture(scope="session", autouse=True)

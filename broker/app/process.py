@@ -1,6 +1,7 @@
 """What the broker asks of its own process.
 
-Duty: core dumps off, memory unreadable to neighbours, files enough for all connections.
+Duty: core dumps off, memory unreadable to neighbours, files enough for all connections, no
+long pauses for garbage.
 Not its duty: users, capabilities, file systems: the pod's security context.
 Rule: nothing here is allowed to stop the broker; a refusal of the kernel is logged.
 """
@@ -8,6 +9,7 @@ Rule: nothing here is allowed to stop the broker; a refusal of the kernel is log
 from __future__ import annotations
 
 import ctypes
+import gc
 import logging
 import resource
 import sys
@@ -40,6 +42,17 @@ def harden() -> None:
         log.warning("the limit of open files could not be raised: %s", error)
     if sys.platform == "linux" and ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0:
         log.warning("the process could not be made undumpable")
+
+
+def freeze_imports() -> None:
+    """Keep what the imports made out of garbage collection.
+
+    A full collection looks at some 70,000 objects of the libraries, all of which live as long as
+    the process: that stops the loop for 20 to 100 ms, where one over what a broker makes
+    itself takes less than one (promise 10).
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def connections(listeners: int, most: int) -> int:

@@ -27,7 +27,7 @@ from broker import __version__
 from broker.api.listeners import Listener, tend
 from broker.app import translate
 from broker.app.build import Broker, build
-from broker.app.process import harden
+from broker.app.process import freeze_imports, harden
 from broker.app.reload import Reload
 from broker.app.rotation import narrowed
 from broker.app.tasks import Tasks
@@ -76,6 +76,7 @@ def run(
     """
     settings = narrowed(settings, process)
     harden()
+    freeze_imports()
     clock, redactor = SystemClock(), Redactor()
     metrics = Metrics(settings.credentials, settings.clients, clock=clock)
     logging_set_up = logs.configure(

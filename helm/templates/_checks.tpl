@@ -35,7 +35,18 @@
 {{- if and .Values.podDisruptionBudget.enabled (lt (int .Values.deployment.replicas) 2) -}}
 {{- fail "podDisruptionBudget.enabled with one replica protects nothing: set deployment.replicas to 2 or more." -}}
 {{- end -}}
+{{- include "broker.checks.literals" (list "broker.extraEnv" .Values.broker.extraEnv) -}}
 {{- include "broker.checks.servers" . -}}
+{{- end -}}
+
+{{/* list path env: what a variable is called tells a literal secret, which would stand in every Deployment. */}}
+{{- define "broker.checks.literals" -}}
+{{- $path := index . 0 -}}
+{{- range default list (index . 1) -}}
+{{- if and .value (regexMatch "(?i)(^|_)(PASSWORD|PASSWD|SECRET|TOKEN|API_?KEY|ACCESS_KEY|PRIVATE_KEY)$" .name) -}}
+{{- fail (printf "%s: %s holds a literal secret, by its name: put it into Vault, name its path under credentials, and consider the old one known." $path .name) -}}
+{{- end -}}
+{{- end -}}
 {{- end -}}
 
 {{- define "broker.checks.servers" -}}
@@ -53,6 +64,7 @@
 {{- fail (printf "servers.%s.credentials names %s, which credentials does not have." $name .) -}}
 {{- end -}}
 {{- end -}}
+{{- include "broker.checks.literals" (list (printf "servers.%s.env" $name) $server.env) -}}
 {{- $uid := include "broker.serverUid" $server -}}
 {{- if and (not $.Values.security.openshift) (eq $uid (toString (int64 $.Values.broker.uid))) -}}
 {{- fail (printf "servers.%s.uid is the broker's own (%s): give the server another." $name $uid) -}}

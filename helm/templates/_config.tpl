@@ -81,7 +81,7 @@ group: {{ int64 $root.Values.security.fsGroup }}
 {{- if eq $source.kind "kv" -}}
 {{- $_ := set $rules (printf (ternary "%s/%s" "%s/data/%s" (eq (int (default 2 $source.version)) 1)) $source.mount $source.path) "read" -}}
 {{- else -}}
-{{- $leased = true -}}
+{{- if eq $source.kind "leased" -}}{{- $leased = true -}}{{- end -}}
 {{- $_ := set $rules $source.path (ternary "update" "read" (eq (default "read" $source.method) "write")) -}}
 {{- end -}}
 {{- end -}}

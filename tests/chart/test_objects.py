@@ -278,3 +278,26 @@ def test_mounts_have_their_volumes(case: str) -> None:
             paths = [mount["mountPath"] for mount in one["volumeMounts"]]
             assert len(set(paths)) == len(paths)
             assert {mount["name"] for mount in one["volumeMounts"]} <= set(volumes)
+
+
+def test_the_policy_has_what_each_source_needs() -> None:
+    """Exact paths; KV 1 without data/, a written lease with update, leases only where some are."""
+    notes = render(CASES["KV 1 and a written lease"]).notes
+    lines = set(
+        re.findall(r'^  path "([^"]+)" \{ capabilities = \["(\w+)"\] \}$', notes, re.MULTILINE)
+    )
+    assert lines == {
+        ("secret/data/search-api", "read"),
+        ("database/creds/orders", "read"),
+        ("kv1/old", "read"),
+        ("pki/issue/search", "update"),
+        ("sys/leases/renew", "update"),
+        ("sys/leases/revoke", "update"),
+    }
+    source = {"kind": "kv", "mount": "secret", "path": "a"}
+    alone = {
+        "vault": {"address": "https://vault.vault.svc:8200"},
+        "credentials": {"a": {"source": source}},
+        "servers": {"one": {"image": "x", "credentials": ["a"]}},
+    }
+    assert "sys/leases" not in render(base=alone).notes

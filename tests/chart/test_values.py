@@ -83,6 +83,20 @@ def test_the_readme_has_every_key_of_a_server() -> None:
     assert told == set(server["properties"])
 
 
+def test_the_readmes_example_renders() -> None:
+    """The values in the chart's README make a release; variables that are no secret are fine."""
+    example = README.partition("```yaml\n")[2].partition("```")[0]
+    env = [
+        {"name": "TOKEN_URL", "value": "https://a.example"},
+        {"name": "TOP_SECRETS", "value": "1"},
+    ]
+    release = render({"servers": {"search-mcp": {"env": env}}}, base=yaml.safe_load(example))
+    assert [one["name"] for one in release.container("search-mcp")["env"]][1:] == [
+        "TOKEN_URL",
+        "TOP_SECRETS",
+    ]
+
+
 def objects(schema: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
     if "properties" in schema:
         yield path, schema
@@ -135,6 +149,14 @@ CONTRADICTIONS: list[tuple[dict[str, Any], str]] = [
     ({"servers": {"other": {}}}, "servers.other.image is missing"),
     ({"servers": {"broker": {"image": "x"}}}, "choose another"),
     ({"servers": {"search-mcp": {"credentials": ["gone"]}}}, "names gone"),
+    (
+        {"servers": {"search-mcp": {"env": [{"name": "SEARCH_API_KEY", "value": "abc"}]}}},
+        "servers.search-mcp.env: SEARCH_API_KEY holds a literal secret",
+    ),
+    (
+        {"broker": {"extraEnv": [{"name": "VAULT_TOKEN", "value": "abc"}]}},
+        "broker.extraEnv: VAULT_TOKEN holds a literal secret",
+    ),
     ({"servers": {"search-mcp": {"uid": 65532}}}, "is the broker's own (65532)"),
     (
         {"security": {"openshift": True}, "servers": {"search-mcp": {"proof": "uid"}}},

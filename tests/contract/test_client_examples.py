@@ -18,6 +18,7 @@ from broker.api.sockets import TcpAddress, UnixAddress
 from broker.credentials.model import CredentialKey, Snapshot, Use
 from broker.secret import SecretValue
 from tests.support.broker import SECRET, TOKEN, Assembly, serving
+from tests.support.patience import PATIENCE
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 NEWER = "newer-value-of-the-search-api"
@@ -61,7 +62,7 @@ async def run(environment: dict[str, str], *command: str) -> tuple[int, str, str
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         out, err = await process.communicate()
     return process.returncode or 0, out.decode(), err.decode()
 

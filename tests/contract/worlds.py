@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from broker.demo.openbao import OpenBao
     from tests.conftest import KubernetesAuth
 
-TIMEOUT = 15.0
+TIMEOUT = 60.0
 """Deadline of one call in seconds: what a busy machine never needs."""
 
 HASTY = 1.0

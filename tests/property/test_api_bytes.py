@@ -17,6 +17,7 @@ from broker.api.listeners import Listener
 from broker.api.problems import Problems, RequestIds
 from broker.api.sockets import TcpAddress
 from broker.clock import SystemClock
+from tests.support.patience import PATIENCE
 from tests.support.wire import Reply, Wire
 
 
@@ -88,7 +89,7 @@ def request(draw: st.DrawFn) -> tuple[bytes, bytes]:
 
 
 @given(several=st.lists(request(), min_size=1, max_size=8), data=st.data())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100)
 def test_pieces_do_not_matter(
     served: tuple[asyncio.Runner, Listener],
     several: list[tuple[bytes, bytes]],
@@ -129,7 +130,7 @@ _WORDS = st.sampled_from(
 
 
 @given(st.lists(_WORDS | st.binary(max_size=20), max_size=30).map(b"".join))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200)
 def test_garbage_is_answered_or_refused_once(
     served: tuple[asyncio.Runner, Listener], garbage: bytes
 ) -> None:
@@ -142,7 +143,7 @@ def test_garbage_is_answered_or_refused_once(
         wire = await Wire.tcp(listener.port)
         await wire.send(garbage)
         wire.writer.write_eof()
-        raw = await asyncio.wait_for(wire.reader.read(), 5)
+        raw = await asyncio.wait_for(wire.reader.read(), PATIENCE)
         await wire.close()
         return await replies(raw)
 

@@ -200,7 +200,7 @@ def doors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[asyncio.Ru
     ),
     state="fresh",
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80)
 def test_both_doors_answer_alike(
     doors: tuple[asyncio.Runner, Doors], asked: Asked, state: str
 ) -> None:
@@ -217,7 +217,7 @@ def test_both_doors_answer_alike(
 
 
 @given(st.lists(requests, min_size=2, max_size=6))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=30)
 def test_both_doors_answer_pipelined_requests_alike(
     doors: tuple[asyncio.Runner, Doors], several: list[Asked]
 ) -> None:

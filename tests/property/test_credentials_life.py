@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 import looptime
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.scenarios.world import LEASED, World, world
@@ -165,7 +165,7 @@ ACTS: dict[str, Callable[[Witness], Awaitable[None]]] = {
 }
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60)
 @given(steps)
 def test_no_dead_value_is_handed_out_and_none_is_revoked_under_a_promise(
     story: list[Step],
@@ -175,7 +175,7 @@ def test_no_dead_value_is_handed_out_and_none_is_revoked_under_a_promise(
     assert isinstance(plain, asyncio.BaseEventLoop)
     loop = looptime.patch_event_loop(plain)
     try:
-        loop.setup_looptime(start=0, end=None)
+        loop.setup_looptime(start=0, end=None, noop_cycles=0)
         assert loop.run_until_complete(tell(story)) == []
     finally:
         loop.close()

@@ -197,4 +197,4 @@ class Handouts(RuleBasedStateMachine):
 
 
 TestHandouts = Handouts.TestCase
-TestHandouts.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestHandouts.settings = settings(max_examples=40, stateful_step_count=30)

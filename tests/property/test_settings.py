@@ -54,7 +54,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.tuples(st.sampled_from(PLACES), VALUES), max_size=4), st.booleans())
 def test_any_change_of_a_good_file_is_understood_or_explained(
     changes: list[tuple[tuple[Any, ...], Any]], flow: bool
@@ -79,7 +79,7 @@ def test_any_change_of_a_good_file_is_understood_or_explained(
             assert CANARY not in f"{fault.message} {fault.remedy}"
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100)
 @given(st.text(max_size=200) | st.binary(max_size=200).map(lambda raw: raw.decode("latin-1")))
 def test_any_text_is_understood_or_explained(text: str) -> None:
     """No text makes the reader fail in another way."""
@@ -87,7 +87,7 @@ def test_any_text_is_understood_or_explained(text: str) -> None:
         parse_settings(text, file="f", environ={})
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60)
 @given(
     st.dictionaries(
         st.text("ABCDEFGHIJKLMNOPQRSTUVWXYZ_", max_size=20).map(lambda name: f"BROKER__{name}")

@@ -17,6 +17,7 @@ import pytest
 from broker.demo.openbao import OpenBao
 from tests.conftest import KubernetesAuth
 from tests.support.broker_process import BrokerProcess
+from tests.support.patience import PATIENCE, until
 
 pytestmark = pytest.mark.real
 
@@ -33,7 +34,7 @@ def config(openbao: OpenBao, jwt: Path, postgres_host: str = "") -> dict[str, An
     return {
         "vault": {
             "address": openbao.address,
-            "timeout": "3s",
+            "timeout": "10s",
             "auth": {
                 "method": "kubernetes",
                 "role": "broker",
@@ -109,7 +110,7 @@ def test_hand_outs_work_upstream_and_sigterm_leaves_nothing_behind(
     assert broker.stop() == 0
     assert set(openbao.admin.leases(orders_database)) <= before
     with pytest.raises(psycopg.OperationalError):
-        psycopg.connect(document["data"]["dsn"], connect_timeout=3)
+        psycopg.connect(document["data"]["dsn"], connect_timeout=60)
     assert "canary-key-1" not in broker.logs() + broker.audit_file.read_text()
 
 
@@ -161,10 +162,7 @@ def test_openbao_killed_and_restarted_is_an_outage_that_nobody_notices(
         assert broker.operations.get("/readyz").status_code == 200
     finally:
         openbao.restart()
-    deadline = time.monotonic() + 15
-    while broker.get("search-api").json()["state"] != "fresh":
-        assert time.monotonic() < deadline, broker.logs()[-2000:]
-        time.sleep(0.2)
+    until(lambda: broker.get("search-api").json()["state"] == "fresh", broker.logs)
     assert broker.stop() == 0
 
 
@@ -177,16 +175,14 @@ def test_a_token_revoked_behind_the_brokers_back_heals_by_one_login(
     version = broker.get("orders-db").json()["version"]
     (accessor,) = set(openbao.admin.accessors()) - before
     openbao.admin.revoke_accessor(accessor)
-    deadline = time.monotonic() + 20
-    while broker.metric("broker_vault_token_generation") != 2:
-        assert time.monotonic() < deadline, broker.logs()[-2000:]
-        time.sleep(0.2)
-    while True:
+    until(lambda: broker.metric("broker_vault_token_generation") == 2, broker.logs)
+
+    def replaced() -> bool:
         answer = broker.get("orders-db")
-        if answer.status_code == 200 and answer.json()["version"] != version:
-            break
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
+        return answer.status_code == 200 and answer.json()["version"] != version
+
+    until(replaced, broker.logs)
+    answer = broker.get("orders-db")
     with psycopg.connect(answer.json()["data"]["dsn"]) as connection:
         connection.execute("SELECT 1")
     assert broker.stop() == 0
@@ -208,7 +204,7 @@ def test_a_start_without_vault_answers_typed_errors_and_heals(
         assert broker.operations.get("/readyz").status_code == 503
     finally:
         openbao.restart()
-    broker.wait_for("/readyz", 200, 40)
+    broker.wait_for("/readyz", 200)
     assert broker.get("search-api").status_code == 200
 
 
@@ -219,7 +215,7 @@ def test_a_changed_file_is_applied_and_a_bad_one_is_not(broker: BrokerProcess) -
     good = broker.config
     broker.config_file.write_text("credentials: {search-api: {sauce: {}}}\n")
     broker.process.send_signal(signal.SIGHUP)
-    _until(lambda: "the last good one stays" in broker.logs())
+    until(lambda: "the last good one stays" in broker.logs())
     assert broker.get("search-api").status_code == 200
 
     good["clients"] = {
@@ -228,7 +224,7 @@ def test_a_changed_file_is_applied_and_a_bad_one_is_not(broker: BrokerProcess) -
     }
     broker.write_config(good)
     broker.process.send_signal(signal.SIGHUP)
-    _until(lambda: broker.get("search-api").status_code == 404)
+    until(lambda: broker.get("search-api").status_code == 404)
     assert broker.get("search-api", client="other-mcp").status_code == 200
     assert broker.stop() == 0
 
@@ -243,7 +239,7 @@ def test_a_changed_answer_to_a_full_disk_is_applied(broker: BrokerProcess) -> No
     config["audit"] = {"file": "/dev/full", "on_failure": "refuse"}
     broker.write_config(config)
     broker.process.send_signal(signal.SIGHUP)
-    _until(lambda: "configuration applied: audit.on_failure" in broker.logs())
+    until(lambda: "configuration applied: audit.on_failure" in broker.logs())
     answer = broker.get("search-api")
     assert answer.status_code == 503
     assert answer.json()["code"] == "audit_unavailable"
@@ -275,7 +271,7 @@ def test_a_taken_port_is_a_clear_error_and_not_a_traceback(broker: BrokerProcess
         taken.listen()
         broker.spawn()
         assert broker.process is not None
-        assert broker.process.wait(20) not in (0, None)
+        assert broker.process.wait(PATIENCE) not in (0, None)
     assert str(broker.port) in broker.logs()
     assert "Traceback" not in broker.logs()
 
@@ -297,19 +293,26 @@ def test_an_operator_replaces_a_client_token_with_an_overlap(broker: BrokerProce
         assert answer.status_code == 200
 
 
+def test_the_operators_lines_in_the_document_work(
+    broker: BrokerProcess, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """docs/operations.md's break-glass lines, only the socket's place differs."""
+    document = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
+    lines = document.partition("```python\n")[2].partition("```")[0]
+    broker.start()
+    exec(lines.replace("/run/broker-admin", str(broker.directory / "admin")), {})
+    status, refreshed, replaced = capsys.readouterr().out.splitlines()
+    assert "'ready': True" in status
+    assert "'name': 'search-api'" in refreshed
+    assert replaced == "{'client': 'search-mcp', 'replaced': True}"
+
+
 def test_a_second_signal_ends_at_once(broker: BrokerProcess) -> None:
     """The first one lingers for stop.delay; the second does not wait."""
-    broker.write_config({**broker.config, "stop": {"delay": "30s", "timeout": "40s"}})
+    broker.write_config({**broker.config, "stop": {"delay": "90s", "timeout": "100s"}})
     broker.start()
     assert broker.process is not None
     broker.process.send_signal(signal.SIGTERM)
     broker.wait_for("/readyz", 503)
     assert broker.get("search-api").status_code == 200  # lingering: hand-outs go on
-    assert broker.stop(signal.SIGTERM, 3) == 128 + signal.SIGTERM
-
-
-def _until(true: Any, seconds: float = 15.0) -> None:
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.1)
+    assert broker.stop(signal.SIGTERM) == 128 + signal.SIGTERM

@@ -148,7 +148,7 @@ def annoy(broker: BrokerProcess, secrets: dict[str, str], outside: Outside) -> N
         outside.answer(broker.http.post(f"{credential}/reports", headers=good, content=secret))
         outside.answer(broker.http.request("BREW", credential, headers=good))
     body = {"version": version, "status": 401, "detail": f"refused {' '.join(secrets.values())}"}
-    outside.answer(broker.http.post(f"{credential}/reports", headers=good, json=body, timeout=30))
+    outside.answer(broker.http.post(f"{credential}/reports", headers=good, json=body))
     outside.answer(broker.http.get(credential))
     outside.answer(broker.http.get("/v1/credentials/broken", headers=good))
     outside.answer(broker.http.get("/v1/credentials", headers=good))
@@ -184,7 +184,7 @@ def fall_over(broker: BrokerProcess, openbao: OpenBao, outside: Outside) -> None
         transport = httpx2.HTTPTransport(uds=str(broker.directory / "admin" / "admin.sock"))
         with httpx2.Client(transport=transport, base_url="http://localhost") as admin:
             for name in ("search-api", "orders-db"):
-                outside.answer(admin.post(f"/v1/credentials/{name}/refresh", timeout=30))
+                outside.answer(admin.post(f"/v1/credentials/{name}/refresh"))
         outside.answer(broker.http.get("/v1/credentials/broken", headers=good))
     finally:
         openbao.unseal()

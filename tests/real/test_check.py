@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import socket
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ from broker.cli.exit_codes import ExitCode
 from broker.cli.main import main
 from broker.demo.openbao import OpenBao
 from tests.conftest import KubernetesAuth
+from tests.support.patience import until
 
 pytestmark = pytest.mark.real
 
@@ -39,7 +39,7 @@ class Configuration:
     audience: str = "vault"
     auth: str = ""
     tls: str = "{}"
-    timeout: str = "2s"
+    timeout: str = "30s"
     credentials: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -101,7 +101,7 @@ def configuration(
 @pytest.fixture
 def check(openbao: OpenBao, capsys: pytest.CaptureFixture[str]) -> Iterator[Check]:
     """Run the command; whatever it does, it leaves no Vault token and shows no value."""
-    before = sorted(openbao.admin.accessors())
+    before = set(openbao.admin.accessors())
 
     def run(configuration: Configuration) -> Checked:
         code = main(["check", "--config", configuration.write()])
@@ -114,7 +114,8 @@ def check(openbao: OpenBao, capsys: pytest.CaptureFixture[str]) -> Iterator[Chec
 
     yield run
 
-    assert sorted(openbao.admin.accessors()) == before
+    # Tokens of earlier tests may end meanwhile; a late login is revoked when it comes.
+    until(lambda: set(openbao.admin.accessors()) <= before)
 
 
 def test_all_is_well(
@@ -144,10 +145,7 @@ def test_all_is_well(
     )
     assert old == "ok      old: kv1/check/search: fields api_key"
     # The policy does not allow sys/leases/revoke: it dies with the token, soon after.
-    deadline = time.monotonic() + 10
-    while openbao.admin.leases(orders_database) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert openbao.admin.leases(orders_database) == []
+    until(lambda: openbao.admin.leases(orders_database) == [])
 
 
 @dataclass(frozen=True)
@@ -334,6 +332,10 @@ def test_a_broken_login_is_named(
             configuration.timeout = "300ms"
     try:
         found = check(configuration)
+        while trouble == "hanging" and found.code == ExitCode.VAULT:
+            # A busy machine: Vault itself did not answer within the deadline. Give it more.
+            configuration.timeout = f"{2 * int(configuration.timeout.removesuffix('ms'))}ms"
+            found = check(configuration)
     finally:
         auth.cluster.behaviour = "answer"
 

@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(180)]
+from tests.support.patience import PATIENCE
+
+pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
 
 REPORT_KEYS = {"calls", "failed_calls", "dead_keys", "expired_handouts"}
 EVENTS = {
@@ -45,7 +47,7 @@ def test_the_story_is_told(tmp_path: Path, temporary: dict[str, str]) -> None:
         capture_output=True,
         text=True,
         env=temporary,
-        timeout=150,
+        timeout=280,
         check=False,
     )
     assert told.returncode == 0, told.stdout[-6000:] + told.stderr[-3000:]
@@ -82,5 +84,5 @@ def test_an_interrupted_demo_leaves_nothing_behind(temporary: dict[str, str]) ->
             output += line
             if "the MCP server runs twice" in line:
                 demo.send_signal(signal.SIGTERM)
-        assert demo.wait(30) == 130, output
+        assert demo.wait(PATIENCE) == 130, output
     assert "Traceback" not in output

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.patience import PATIENCE
+
 pytestmark = pytest.mark.real
 
 HARDENED = """
@@ -29,7 +31,7 @@ def test_a_hardened_process_dumps_no_core() -> None:
         text=True,
         check=True,
         cwd=Path(__file__).parents[2],
-        timeout=30,
+        timeout=PATIENCE,
     )
     assert result.stdout.split() == ["(0,", "0)", "0"]
 
@@ -53,7 +55,7 @@ def test_connections_leave_files_for_everything_else() -> None:
         text=True,
         check=True,
         cwd=Path(__file__).parents[2],
-        timeout=30,
+        timeout=PATIENCE,
     )
     assert result.stdout.split() == ["1024", "True", "40"]
 
@@ -85,6 +87,7 @@ import asyncio, sys
 from broker.api import listeners
 from broker.app import run as app
 from broker.settings.load import load
+from tests.support.patience import PATIENCE
 
 async def short(*_):
     await asyncio.sleep(0.2)
@@ -119,7 +122,7 @@ credentials: {{key: {{source: {{kind: kv, mount: secret, path: key}}}}}}
         check=False,
         cwd=Path(__file__).parents[2],
         env={"PATH": os.environ["PATH"]},
-        timeout=60,
+        timeout=PATIENCE,
     )
     assert result.returncode == 70, result.stderr[-2000:]
     assert "listeners" in result.stderr

@@ -26,6 +26,7 @@ from broker.demo.process import free_port
 from broker.demo.search_api import SearchApi
 from broker.errors import BrokerError
 from tests.conftest import KubernetesAuth
+from tests.support.patience import PATIENCE
 
 pytestmark = pytest.mark.real
 
@@ -74,7 +75,7 @@ class Stage:
             ["bash", "-euo", "pipefail", "-c", self.local(text)],
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=PATIENCE,
             check=False,
             env=self.environment,
             cwd=self.directory,
@@ -220,7 +221,7 @@ asyncio.run(main())
 
 
 def wait_until_ready(stage: Stage) -> None:
-    end = time.monotonic() + 20
+    end = time.monotonic() + PATIENCE
     url = stage.local("http://127.0.0.1:8211/readyz")
     while time.monotonic() < end:
         log = (stage.directory / "broker.log").read_text()

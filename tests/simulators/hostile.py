@@ -14,6 +14,8 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+from tests.support.patience import PATIENCE
+
 
 @dataclass(frozen=True, slots=True)
 class Seen:
@@ -55,7 +57,7 @@ class HostileServer:
 
     async def arrived(self, target: str, count: int = 1) -> Seen:
         """Wait until ``count`` requests for ``target`` have arrived; the newest of them."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             while len(self.asked(target)) < count:
                 await asyncio.sleep(0.005)
         return self.asked(target)[count - 1]

@@ -16,6 +16,8 @@ from typing import Any
 import httpx2
 import yaml
 
+from tests.support.patience import PATIENCE
+
 
 class BrokerProcess:
     """``python -m broker run`` on ephemeral ports and a directory of its own.
@@ -55,9 +57,9 @@ class BrokerProcess:
         }
         self.write_config(self._config)
         self.process: subprocess.Popen[bytes] | None = None
-        self.http = httpx2.Client(base_url=f"http://127.0.0.1:{self.port}", trust_env=False)
-        self.operations = httpx2.Client(
-            base_url=f"http://127.0.0.1:{self.operations_port}", trust_env=False
+        self.http, self.operations = (
+            httpx2.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=PATIENCE)
+            for port in (self.port, self.operations_port)
         )
 
     def write_config(self, config: Mapping[str, Any]) -> None:
@@ -83,12 +85,12 @@ class BrokerProcess:
                 cwd=Path(__file__).parents[2],
             )
 
-    def start(self, timeout: float = 20.0) -> None:
+    def start(self, timeout: float = PATIENCE) -> None:
         """Start the process and wait until ``/startupz`` says it is over."""
         self.spawn()
         self.wait_for("/startupz", 200, timeout)
 
-    def wait_for(self, path: str, status: int, timeout: float = 20.0) -> httpx2.Response:
+    def wait_for(self, path: str, status: int, timeout: float = PATIENCE) -> httpx2.Response:
         """Poll the operations plane until ``path`` answers ``status``."""
         end = time.monotonic() + timeout
         while time.monotonic() < end:
@@ -131,7 +133,7 @@ class BrokerProcess:
                 return float(value)
         return None
 
-    def stop(self, number: int = signal.SIGTERM, timeout: float = 20.0) -> int:
+    def stop(self, number: int = signal.SIGTERM, timeout: float = PATIENCE) -> int:
         """Send a signal and wait; returns the exit code."""
         assert self.process is not None
         if self.process.poll() is None:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.support.patience import PATIENCE
+
 
 @dataclass(frozen=True)
 class Reply:
@@ -63,7 +65,7 @@ class Wire:
         Raises:
             asyncio.IncompleteReadError: the connection ended before a whole answer.
         """
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             head = await self.reader.readuntil(b"\r\n\r\n")
             first, *lines = head.decode("latin-1").split("\r\n")[:-2]
             headers = []
@@ -89,7 +91,7 @@ class Wire:
 
     async def ended(self) -> bool:
         """Whether the other side has closed, without sending anything more."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             try:
                 return await self.reader.read() == b""
             except ConnectionResetError:

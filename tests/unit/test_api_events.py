@@ -13,6 +13,7 @@ from broker.api.sockets import TcpAddress
 from broker.telemetry.events import Event
 from tests.simulators.clock import VirtualClock
 from tests.support.broker import OTHER_TOKEN, TOKEN, Assembly, Serving, serving
+from tests.support.patience import PATIENCE, eventually
 from tests.support.wire import Wire
 
 AUTH = f"Authorization: Bearer {TOKEN}"
@@ -37,7 +38,7 @@ async def follow(wire: Wire, *lines: str) -> None:
 
 
 async def chunk(wire: Wire) -> bytes:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         size = int(await wire.reader.readline(), 16)
         data = await wire.reader.readexactly(size)
         await wire.reader.readexactly(2)
@@ -70,11 +71,9 @@ async def test_open_stream_does_not_delay_the_stop(served: Serving) -> None:
     wires = [await served.connect(listener) for _ in range(3)]
     for wire in wires:
         await follow(wire, AUTH)
-    clock = served.broker.clock
-    before = clock.now()
     served.broker.events.close()
-    await listener.stop(before + 10)
-    assert clock.now() - before < 1
+    async with asyncio.timeout(PATIENCE):
+        await listener.stop(served.broker.clock.now() + 600)
     for wire in wires:
         assert await chunk(wire) == b""
         assert await wire.ended()
@@ -99,7 +98,7 @@ async def test_streams_of_a_client_are_bounded(served: Serving) -> None:
     assert (reply.status, reply.json()["code"]) == (503, "broker_busy")
     await follow(await served.data(), f"Authorization: Bearer {OTHER_TOKEN}")
     await wires[0].close()
-    await asyncio.sleep(0.05)
+    await eventually(lambda: len(served.broker.events._subscriptions) == STREAMS)
     await follow(extra, AUTH)
 
 
@@ -109,8 +108,7 @@ async def test_a_follower_who_leaves_is_forgotten(served: Serving) -> None:
     await follow(wire, AUTH)
     assert len(served.broker.events._subscriptions) == 1
     await wire.close()
-    await asyncio.sleep(0.05)
-    assert len(served.broker.events._subscriptions) == 0
+    await eventually(lambda: len(served.broker.events._subscriptions) == 0)
 
 
 @pytest.mark.looptime

@@ -21,6 +21,7 @@ from broker.api.listeners import Listener
 from broker.api.problems import Problems, RequestIds
 from broker.api.sockets import TcpAddress, UnixAddress
 from broker.clock import SystemClock
+from tests.support.patience import PATIENCE, eventually, turns
 from tests.support.wire import Reply, Wire
 
 GET = b"GET /echo HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -107,8 +108,7 @@ class Rig:
 
     async def after(self, seconds: float) -> None:
         """Tend the connections as if that much time had passed since they last did anything."""
-        for _ in range(3):
-            await asyncio.sleep(0.01)  # what is on its way arrives
+        await turns()  # what is on its way arrives
         now = self.clock.now()
         self.listener.tend(now)
         self.listener.tend(now + seconds)
@@ -121,7 +121,7 @@ async def rig_at(address: UnixAddress | TcpAddress) -> AsyncIterator[Rig]:
         await rig.listener.start()
         yield rig
         rig.app.gate.set()
-        await rig.listener.stop(rig.clock.now() + 2)
+        await rig.listener.stop(rig.clock.now() + PATIENCE)
         assert rig.listener.connections == 0
 
 
@@ -172,7 +172,7 @@ async def test_body_arrives_whole(rig: Rig) -> None:
     head = b"POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(body)
     for piece in (head, body[:5000], body[5000:5001], body[5001:]):
         await wire.send(piece)
-        await asyncio.sleep(0.005)
+        await turns()
     assert (await wire.reply()).json()["body"] == len(body)
     assert rig.app.bodies == [body]
 
@@ -273,7 +273,7 @@ async def test_same_bytes_within_a_body_are_a_body(rig: Rig) -> None:
         assert (await wire.reply()).body == b"fast"
     head = b"POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n"
     await wire.send(head % len(known))
-    await asyncio.sleep(0.01)
+    await turns()
     await wire.send(known)
     assert (await wire.reply()).json()["body"] == len(known)
 
@@ -285,9 +285,9 @@ async def test_same_bytes_behind_a_waiting_request(rig: Rig) -> None:
     await wire.send(known)
     await wire.reply()
     await wire.send(GET.replace(b"/echo", b"/wait"))
-    await asyncio.sleep(0.01)
+    await turns()
     await wire.send(known)
-    await asyncio.sleep(0.01)
+    await turns()
     rig.app.gate.set()
     assert [(await wire.reply()).json()["path"] for _ in range(2)] == ["/wait", "/fast"]
 
@@ -316,7 +316,7 @@ async def test_second_half_of_a_request_is_not_known(rig: Rig) -> None:
     known = GET.replace(b"/echo", b"/fast")
     for _ in range(3):
         await wire.send(known[:20])
-        await asyncio.sleep(0.01)
+        await turns()
         await wire.send(known[20:])
         assert (await wire.reply()).body == b"fast"
 
@@ -330,7 +330,7 @@ async def test_pipelined_answers_keep_their_order(rig: Rig) -> None:
     paths = ["/fast/1", "/wait", "/fast/2", "/echo", "/fast/3"]
     await wire.send(b"".join(GET.replace(b"/echo", path.encode()) for path in paths))
     assert (await wire.reply()).body == b"/1"
-    await asyncio.sleep(0.01)
+    await turns()
     rig.app.gate.set()
     answered = [(await wire.reply()).json()["path"] for _ in range(4)]
     assert answered == ["/wait", "/fast/2", "/echo", "/fast/3"]
@@ -342,9 +342,9 @@ async def test_rest_of_a_body_behind_a_waiting_request(rig: Rig) -> None:
     wire = await rig.connect()
     head = b"POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 6\r\n\r\n"
     await wire.send(GET.replace(b"/echo", b"/wait") + head + b"abc")
-    await asyncio.sleep(0.01)
+    await turns()
     await wire.send(b"def")
-    await asyncio.sleep(0.01)
+    await turns()
     rig.app.gate.set()
     assert (await wire.reply()).json()["path"] == "/wait"
     assert (await wire.reply()).json()["body"] == 6
@@ -354,7 +354,7 @@ async def test_garbage_after_a_good_request(rig: Rig) -> None:
     """The good request is answered first, then the refusal, then the connection ends."""
     wire = await rig.connect()
     await wire.send(GET.replace(b"/echo", b"/wait") + GET + b"garbage\r\n\r\n")
-    await asyncio.sleep(0.01)
+    await turns()
     rig.app.gate.set()
     assert [(await wire.reply()).json()["path"] for _ in range(2)] == ["/wait", "/echo"]
     assert_problem(await wire.reply(), 400, "request_malformed")
@@ -369,7 +369,7 @@ async def test_oversized_body_in_the_queue(rig: Rig) -> None:
     await wire.send(
         GET.replace(b"/echo", b"/wait") + CHUNKED + b"\r\nff\r\n" + b"x" * 255 + b"\r\n"
     )
-    await asyncio.sleep(0.01)
+    await turns()
     rig.app.gate.set()
     assert (await wire.reply()).json()["path"] == "/wait"
     assert_problem(await wire.reply(), 413, "request_too_large")
@@ -381,30 +381,30 @@ async def test_a_flood_of_pipelined_requests_leaves_the_loop_free(rig: Rig) -> N
     """Thousands of requests sent at once are parsed in pieces, with turns for others between."""
     wire = await rig.connect()
     other = await rig.connect()
-    count = 5000
-    requests = b"GET /fast HTTP/1.1\r\nHost: localhost\r\n\r\n" * count
+    request = b"GET /fast HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    count = 3000
     most = 0
     done = False
 
     async def watch() -> None:
         nonlocal most
         while not done:
-            answered = len(rig.fast.asked)
+            before = len(rig.fast.asked)
             await asyncio.sleep(0)
-            most = max(most, len(rig.fast.asked) - answered)
+            most = max(most, len(rig.fast.asked) - before)
 
     watching = asyncio.create_task(watch())
-    sending = asyncio.create_task(wire.send(requests))
-    for _ in range(20):
-        assert (await other.get("/fast")).status == 200
+    sending = asyncio.create_task(wire.send(request * count))
+    assert (await other.get("/fast")).status == 200
+    assert len(rig.fast.asked) < count
     for _ in range(count):
         assert (await wire.reply()).body == b"fast"
     await sending
     done = True
     await watching
-    assert count + 20 == len(rig.fast.asked)
+    assert count + 1 == len(rig.fast.asked)
     # In one loop turn; at up to 80 microseconds for each refusal with its record.
-    assert most <= 30
+    assert 0 < most <= 30
 
 
 async def test_a_peer_that_does_not_read_is_not_parsed_further(rig: Rig) -> None:
@@ -413,15 +413,14 @@ async def test_a_peer_that_does_not_read_is_not_parsed_further(rig: Rig) -> None
     requests = b"GET /fast" + b"x" * 1000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n"
     sending = asyncio.create_task(wire.send(requests * 20_000))
     before = -1
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while before != len(rig.fast.asked):
             before = len(rig.fast.asked)
-            await asyncio.sleep(0.2)
+            await turns(100)
     assert 0 < before < 20_000
     sending.cancel()
     await rig.after(rig.door.limits.send_seconds)
-    await asyncio.sleep(0.01)
-    assert rig.listener.connections == 0
+    await eventually(lambda: rig.listener.connections == 0)
 
 
 # --- bad input -----------------------------------------------------------------------
@@ -555,9 +554,8 @@ async def test_endless_chunked_body_is_413(rig: Rig, size: int) -> None:
     await wire.send(b"POST /echo HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n")
     wire.writer.write(b"%x\r\n%b\r\n" % (size, b"x" * size) * (1_000_000 // size))
     assert_problem(await wire.reply(), 413, "request_too_large")
-    await asyncio.sleep(0)
+    await eventually(lambda: rig.app.gone == 1)
     assert rig.app.bodies == []
-    assert rig.app.gone == 1
 
 
 async def test_there_is_one_answer_to_a_request(rig: Rig) -> None:
@@ -621,7 +619,7 @@ async def test_trickling_does_not_help(rig: Rig) -> None:
     now = rig.clock.now()
     for second in range(12):
         await wire.send(b"GET /echo HT"[second : second + 1])
-        await asyncio.sleep(0.01)
+        await turns()
         rig.listener.tend(now + second)
     assert_problem(await wire.reply(), 408, "request_too_slow")
 
@@ -632,8 +630,7 @@ async def test_slow_body_is_408(rig: Rig) -> None:
     await wire.send(b"POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nabc")
     await rig.after(rig.door.limits.receive_seconds)
     assert_problem(await wire.reply(), 408, "request_too_slow")
-    await asyncio.sleep(0)
-    assert rig.app.gone == 1
+    await eventually(lambda: rig.app.gone == 1)
 
 
 async def test_idle_connection_is_closed(rig: Rig) -> None:
@@ -660,8 +657,7 @@ async def test_unread_answer_is_cut(rig: Rig) -> None:
     wire = await rig.connect()
     await wire.send(GET.replace(b"/echo", b"/large"))
     await rig.after(rig.door.limits.send_seconds)
-    await asyncio.sleep(0.01)
-    assert rig.listener.connections == 0
+    await eventually(lambda: rig.listener.connections == 0)
 
 
 async def test_refused_peer_that_stays_is_cut(rig: Rig) -> None:
@@ -671,15 +667,14 @@ async def test_refused_peer_that_stays_is_cut(rig: Rig) -> None:
     await wire.reply()
     assert rig.listener.connections == 1
     await rig.after(LINGER)
-    await asyncio.sleep(0.01)
-    assert rig.listener.connections == 0
+    await eventually(lambda: rig.listener.connections == 0)
 
 
 async def test_connection_cap_is_503(rig: Rig) -> None:
     """Connections over the cap are refused with ``Retry-After``; the others go on."""
     rig.door.limits = Limits(connections=3)
     wires = [await rig.connect() for _ in range(3)]
-    await asyncio.sleep(0.01)
+    await turns()
     extra = await rig.connect()
     reply = await extra.reply()
     assert_problem(reply, 503, "broker_busy")
@@ -688,7 +683,7 @@ async def test_connection_cap_is_503(rig: Rig) -> None:
     for wire in wires:
         assert (await wire.get("/fast")).status == 200
     await wires[0].close()
-    await asyncio.sleep(0.01)
+    await turns()
     assert (await (await rig.connect()).get("/fast")).status == 200
 
 
@@ -713,11 +708,10 @@ async def test_a_peer_that_leaves_is_forgotten(rig: Rig) -> None:
     for begun in (b"", b"GET", GET[:-2], GET.replace(b"/echo", b"/wait"), GET * (PIECE // 20)):
         wire = await rig.connect()
         await wire.send(begun)
-        await asyncio.sleep(0.01)
+        await turns()
         wire.writer.transport.abort()
     rig.app.gate.set()
-    await asyncio.sleep(0.05)
-    assert rig.listener.connections == 0
+    await eventually(lambda: rig.listener.connections == 0)
 
 
 # --- Unix sockets -------------------------------------------------------------------------
@@ -769,8 +763,8 @@ async def test_stop_closes_idle_and_lets_answers_end(rig: Rig) -> None:
     assert (await idle.get("/fast")).status == 200
     await busy.send(GET.replace(b"/echo", b"/wait"))
     await half.send(GET[:-2])
-    await asyncio.sleep(0.01)
-    stopping = asyncio.create_task(rig.listener.stop(rig.clock.now() + 5))
+    await turns()
+    stopping = asyncio.create_task(rig.listener.stop(rig.clock.now() + PATIENCE))
     assert await idle.ended()
     with pytest.raises(ConnectionRefusedError):
         await Wire.tcp(int(busy.writer.get_extra_info("peername")[1]))
@@ -787,10 +781,8 @@ async def test_stop_is_bounded(rig: Rig, caplog: pytest.LogCaptureFixture) -> No
     """What is not done by the deadline is cut, without a traceback in the log."""
     wire = await rig.connect()
     await wire.send(GET.replace(b"/echo", b"/wait"))
-    await asyncio.sleep(0.01)
-    before = rig.clock.now()
-    await rig.listener.stop(before + 0.1)
-    assert rig.clock.now() - before < 1
+    await turns()
+    await rig.listener.stop(rig.clock.now() + 0.1)
     assert await wire.ended()
     assert rig.listener.connections == 0
     assert "Traceback" not in caplog.text

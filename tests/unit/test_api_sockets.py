@@ -14,6 +14,7 @@ import pytest
 from broker.api import sockets
 from broker.api.sockets import PATH_LIMIT, TcpAddress, UnixAddress
 from broker.errors import ListenerUnusable
+from tests.support.patience import PATIENCE
 
 
 @pytest.fixture
@@ -174,6 +175,6 @@ def test_operations_is_dual_stack(opened: ExitStack) -> None:
     """``[::]`` takes IPv4 as well, with or without IPv6 on the host."""
     sock = opened.enter_context(sockets.listen(TcpAddress("::", 0, loopback_only=False)))
     port = sock.getsockname()[1]
-    opened.enter_context(socket.create_connection(("127.0.0.1", port), timeout=5))
+    opened.enter_context(socket.create_connection(("127.0.0.1", port), timeout=PATIENCE))
     if sock.family == socket.AF_INET6:
-        opened.enter_context(socket.create_connection(("::1", port), timeout=5))
+        opened.enter_context(socket.create_connection(("::1", port), timeout=PATIENCE))

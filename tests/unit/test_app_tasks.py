@@ -8,6 +8,7 @@ import pytest
 
 from broker.app.tasks import Tasks
 from broker.errors import TaskEnded
+from tests.support.patience import PATIENCE
 
 
 class Fault(Exception):
@@ -34,7 +35,7 @@ async def test_a_task_that_ends_is_named(
     tasks = Tasks()
     tasks.start("keeper of stars", _for_ever())
     tasks.start("teller of tales", work())  # type: ignore[operator]
-    ended = await asyncio.wait_for(tasks.ended(), 1)
+    ended = await asyncio.wait_for(tasks.ended(), PATIENCE)
     assert isinstance(ended, TaskEnded)
     assert "'teller of tales'" in str(ended)
     assert isinstance(ended.__cause__, cause)

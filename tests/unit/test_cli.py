@@ -25,6 +25,7 @@ from broker.errors import (
     VaultSealed,
     VaultUnreachable,
 )
+from tests.support.patience import PATIENCE
 
 EXAMPLE = Path(__file__).parent.parent / "data" / "broker.yaml"
 
@@ -59,7 +60,11 @@ def test_version_imports_little() -> None:
         "print(sorted(heavy & set(sys.modules)))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=30
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=PATIENCE,
     )
     assert done.stdout.splitlines()[1] == "[]"
 
@@ -219,6 +224,6 @@ def test_a_reader_that_goes_away_is_no_fault() -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=30,
+        timeout=PATIENCE,
     )
     assert (done.stdout, done.stderr) == ("{\n", "")

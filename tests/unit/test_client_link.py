@@ -21,6 +21,7 @@ from broker.client.link import converse, converse_sync
 from broker.clock import SystemClock
 from broker.errors import BrokerAnswerInvalid, BrokerUnreachable
 from broker.protocol.models import format_time
+from tests.support.patience import PATIENCE
 
 KEY = "canary-of-the-link"
 
@@ -47,11 +48,11 @@ class Raw:
 
     def start(self) -> None:
         self._thread.start()
-        assert self._ready.wait(5)
+        assert self._ready.wait(PATIENCE)
 
     def stop(self) -> None:
         self._loop.call_soon_threadsafe(self._stop.set_result, None)
-        self._thread.join(5)
+        self._thread.join(PATIENCE)
 
     def _run(self) -> None:
         self._loop.run_until_complete(self._serve())
@@ -215,24 +216,22 @@ def outcomes(raw: Raw, *, within: float) -> list[Reply | Lost]:
 def test_a_broken_answer_is_lost(raw: Raw, answer: bytes, why: str) -> None:
     """What ends before its time is no answer."""
     raw.answer = answer
-    for outcome in outcomes(raw, within=2):
+    for outcome in outcomes(raw, within=PATIENCE):
         assert isinstance(outcome, Lost)
         assert outcome.why.startswith(why)
 
 
 def test_an_answer_that_trickles_is_given_up(raw: Raw) -> None:
     """The deadline is for the whole answer, not for each byte of it."""
-    raw.answer, raw.pause = response(b"x" * 10_000), 0.002
-    started = SystemClock().now()
+    raw.answer, raw.pause = response(b"x" * 100_000), 0.002
     for outcome in outcomes(raw, within=0.3):
         assert isinstance(outcome, Lost)
-    assert SystemClock().now() - started < 5
 
 
 def test_an_endless_answer_is_given_up(raw: Raw) -> None:
     """More bytes than any hand-out has are not kept in memory."""
     raw.answer = response(b"x" * (link.LARGEST_ANSWER + 1))
-    assert outcomes(raw, within=5) == [Lost("the answer is too large")] * 2
+    assert outcomes(raw, within=PATIENCE) == [Lost("the answer is too large")] * 2
 
 
 @contextmanager

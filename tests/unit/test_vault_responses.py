@@ -246,7 +246,7 @@ class TestMalformed:
                     st.sampled_from([*AUTH, *INFO, *METADATA, *LEASE, "auth", "metadata"]), inner
                 )
             ),
-            max_leaves=20,
+            max_leaves=10,
         )
     )
     def test_no_document_raises_anything_else(self, document: Any) -> None:

@@ -24,6 +24,7 @@ from broker.secret import SecretValue
 from broker.vault.client import VaultClient
 from broker.vault.tls import TlsOptions, context, fingerprint
 from tests.simulators.hostile import HostileServer, answer, hostile_server
+from tests.support.patience import PATIENCE, eventually
 
 TOKEN = SecretValue("hvs.canary-token")
 INFO = {"data": {"accessor": "acc", "ttl": 60, "renewable": True, "type": "service"}}
@@ -57,7 +58,7 @@ async def served(
     async with hostile_server(tls) as server:
         server.script = answer(INFO)
         where = address.format(server.address)
-        client = VaultClient(where, clock=SystemClock(), tls=options, timeout=2)
+        client = VaultClient(where, clock=SystemClock(), tls=options, timeout=PATIENCE)
         try:
             yield server, client
         finally:
@@ -162,7 +163,7 @@ class TestTrust:
         tls = server_tls(authority.issue("vault"))
         async with hostile_server(tls) as server:
             where = server.address.replace("https", "http")
-            client = VaultClient(where, clock=SystemClock(), timeout=1)
+            client = VaultClient(where, clock=SystemClock(), timeout=PATIENCE)
             with pytest.raises(VaultError) as caught:
                 await client.lookup_self(TOKEN)
             assert caught.value.retryable
@@ -178,7 +179,7 @@ class TestTrust:
 
         async with await asyncio.start_server(plain, "127.0.0.1", 0) as server:
             port = server.sockets[0].getsockname()[1]
-            client = VaultClient(f"https://127.0.0.1:{port}", clock=SystemClock(), timeout=1)
+            client = VaultClient(f"https://127.0.0.1:{port}", clock=SystemClock(), timeout=PATIENCE)
             with pytest.raises(VaultTlsFailed, match=r"wrong version number|record layer failure"):
                 await client.lookup_self(TOKEN)
 
@@ -236,8 +237,7 @@ class TestReload:
             assert server.open == 1
             shutil.copy(stranger.ca_file, ca_file)
             assert client.reload_tls()
-            await asyncio.sleep(0.05)
-            assert server.open == 0  # the kept connection is closed
+            await eventually(lambda: server.open == 0)  # the kept connection is closed
             with pytest.raises(VaultTlsFailed):
                 await client.lookup_self(TOKEN)
         assert len(server.seen) == 1

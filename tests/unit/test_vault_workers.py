@@ -17,6 +17,7 @@ from broker.secret import SecretValue
 from broker.vault.client import VaultClient
 from broker.vault.limiter import Budget, Limiter
 from broker.vault.workers import Workers
+from tests.support.patience import PATIENCE
 
 
 @contextmanager
@@ -77,8 +78,8 @@ def test_a_hung_call_does_not_hold_up_the_exit() -> None:
         "import asyncio, time\n"
         "from broker.vault.workers import Workers\n"
         "async def main():\n"
-        "    Workers(1, name='hung').submit(lambda: time.sleep(60))\n"
+        "    Workers(1, name='hung').submit(lambda: time.sleep(600))\n"
         "asyncio.run(main())\n"
     )
-    done = subprocess.run([sys.executable, "-c", program], timeout=10, check=False)
+    done = subprocess.run([sys.executable, "-c", program], timeout=PATIENCE, check=False)
     assert done.returncode == 0
