@@ -184,7 +184,7 @@ def _intended(s: Situation, state: RotationState) -> Step:
     if state.owner != s.owner:
         over = s.seen_at + s.policy.patience
         return Step(Act.ABANDON) if over <= s.now else Step(Act.WAIT, over)
-    if s.created or state.pinned:
+    if s.created or (state.pinned and state.reason is not Reason.COMPROMISED):
         return Step(Act.ABANDON)
     return Step(Act.CREATE)
 

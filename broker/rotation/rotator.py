@@ -107,6 +107,7 @@ class Rotator:
         if await self._wish(loop, change):
             self._took(name, "demanded", actor)
         loop.waiters += 1
+        loop.wake.set()  # once: the loop looks more often while somebody waits
         try:
             while True:
                 progress = loop.progress
@@ -116,7 +117,6 @@ class Rotator:
                 if found is not None:
                     rotation, result = found
                     return Outcome(name, rotation, result)
-                loop.wake.set()
                 if not await clock.wait(progress, deadline):
                     raise RotationError("No outcome yet; the wish is written down and stays.")
         finally:
