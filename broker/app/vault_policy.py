@@ -115,11 +115,11 @@ def _rotation(settings: Settings, one: CredentialSettings) -> Iterator[Rule]:
     changes: tuple[Capability, ...] = ("create", "read", "update")
     where = f"{state.prefix}/rotation/{name}"
     yield Rule(f"{state.mount}/data/{where}", changes, f"{name}: state of its rotation")
-    yield Rule(f"{state.mount}/destroy/{where}", ("update",), f"{name}: staged keys, gone for good")
     driver = one.rotation.driver if one.rotation else None
     if isinstance(driver, VaultRoleDriverSettings):
         yield Rule(rotate_path(source.path), ("update",), f"{name}: replace in place")
         return
+    yield Rule(f"{state.mount}/destroy/{where}", ("update",), f"{name}: staged keys, gone for good")
     yield Rule(f"{source.mount}/data/{source.path}", changes, f"{name}: promote")
     yield Rule(
         f"{source.mount}/delete/{source.path}", ("update",), f"{name}: withdraw when compromised"

@@ -89,6 +89,7 @@ def test_a_static_role_is_read_and_replaced() -> None:
     assert found["database/static-creds/b"] == ("read",)
     assert found["database/rotate-role/b"] == ("update",)
     assert not any(path.startswith("sys/leases") or "delete/b" in path for path in found)
+    assert not any(path.startswith("secret/destroy") and path.endswith("/b") for path in found)
 
 
 def test_a_given_token_is_neither_renewed_nor_revoked() -> None:

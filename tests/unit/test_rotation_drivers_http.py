@@ -284,6 +284,8 @@ async def test_statuses(operation: str, status: str, kind: type[UpstreamError]) 
         await call(driver(origin), operation)
 
     assert type(failed.value) is kind
+    if isinstance(failed.value, UpstreamUnavailable):
+        assert failed.value.unclear is (status[:3] in {"408", "500", "503"})
     assert len(seen) == 1  # no redirect, no retry
     assert CANARY not in words(failed.value)
 
@@ -410,8 +412,10 @@ async def test_an_answer_that_is_no_http(answer: bytes) -> None:
 
 async def test_nobody_listens() -> None:
     """A refused connection may pass."""
-    with pytest.raises(UpstreamUnavailable):
+    with pytest.raises(UpstreamUnavailable) as failed:
         await driver("http://127.0.0.1:1").create(LABEL)
+
+    assert not failed.value.unclear
 
 
 async def test_a_list_that_never_ends() -> None:
@@ -496,8 +500,10 @@ async def test_a_managing_key_without_a_value_is_waited_for() -> None:
     """Until the store has it the provider is not asked."""
     read = stored_key(CredentialStore(CLOCK), "admin", use("http://127.0.0.1:1"), CLOCK)
 
-    with pytest.raises(UpstreamUnavailable, match="admin"):
+    with pytest.raises(UpstreamUnavailable, match="admin") as failed:
         read()
+
+    assert not failed.value.unclear
 
 
 async def test_ids_cannot_become_paths() -> None:
@@ -534,8 +540,9 @@ async def test_an_unknown_ca_is_not_trusted(tmp_path: Path) -> None:
         held = HeldKey("admin", {"api_key": SecretValue(CANARY)}, use(served.address))
         request = FilledRequest("DELETE", f"{served.address}/keys/k1", {})
         strange = Exchange(clock=CLOCK, timeout=5.0)
-        with pytest.raises(UpstreamUnavailable, match="TLS"):
+        with pytest.raises(UpstreamUnavailable, match="TLS") as failed:
             await strange.send(request, held, "a test")
+        assert not failed.value.unclear
         known = Exchange(clock=CLOCK, timeout=5.0, ca_file=str(authority.ca_file))
         assert (await known.send(request, held, "a test")).status == 204
         missing = Exchange(clock=CLOCK, timeout=5.0, ca_file=str(tmp_path / "none.pem"))

@@ -52,6 +52,8 @@ MAX_BODY: Final = 1_048_576
 """Bytes of an answer; a page of a thousand keys has some 300,000."""
 MAX_RETRY_AFTER: Final = 3600.0
 _TEMPORARY: Final = frozenset({408, 409, 425, 429})
+_UNTOUCHED: Final = frozenset({409, 425, 429})
+"""Answers of a provider that has done nothing."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -93,6 +95,7 @@ def stored_key(store: CredentialStore, name: str, use: Use, clock: Clock) -> Key
             raise UpstreamUnavailable(
                 f"The credential {name}, which may manage keys, has no usable value now.",
                 remedy=f"See why {name} has no value: /readyz, 'broker check'.",
+                unclear=False,
             )
         return HeldKey(name, entry.snapshot.data, use)
 
@@ -205,7 +208,9 @@ def refusal(reply: Reply, what: str) -> UpstreamError:
     status = reply.status
     if status in _TEMPORARY or status >= 500:
         return UpstreamUnavailable(
-            f"The provider answered {status} to {what}.", retry_after=reply.retry_after
+            f"The provider answered {status} to {what}.",
+            retry_after=reply.retry_after,
+            unclear=status not in _UNTOUCHED,
         )
     if status in {401, 403}:
         return UpstreamRefused(
@@ -222,16 +227,18 @@ def refusal(reply: Reply, what: str) -> UpstreamError:
 
 def _unreachable(error: httpx2.HTTPError, what: str) -> UpstreamError:
     text = str(error)
+    connected = not isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout)
     if "CERTIFICATE_VERIFY_FAILED" in text or "SSL" in text:
         return UpstreamUnavailable(
             f"No trusted TLS connection for {what}.",
             remedy="Check ca_file, and the dates and names of the provider's certificate.",
+            unclear=connected,
         )
     if isinstance(error, httpx2.DecodingError):
         return UpstreamMalformed(f"The answer to {what} is not encoded as it says.")
     if isinstance(error, httpx2.TimeoutException):
-        return UpstreamUnavailable(f"No whole answer to {what} in time.")
-    return UpstreamUnavailable(f"No answer to {what}: {type(error).__name__}.")
+        return UpstreamUnavailable(f"No whole answer to {what} in time.", unclear=connected)
+    return UpstreamUnavailable(f"No answer to {what}: {type(error).__name__}.", unclear=connected)
 
 
 def _retry_after(text: str | None, wall: float) -> float | None:

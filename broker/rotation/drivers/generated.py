@@ -129,7 +129,7 @@ class GeneratedDriver:
             except VaultConflict:
                 continue
             return
-        raise UpstreamUnavailable(f"Others keep writing to {self._where}.")
+        raise UpstreamUnavailable(f"Others keep writing to {self._where}.", unclear=False)
 
     async def _read(self) -> tuple[Mapping[str, SecretValue], int]:
         mount, path = self._accepted.mount, self._accepted.path

@@ -35,7 +35,9 @@ async def with_token(
     try:
         generation = await session.ready(clock.now() + PATIENCE)
     except LoginError as error:
-        raise UpstreamUnavailable("The broker has no usable Vault token now.") from error
+        raise UpstreamUnavailable(
+            "The broker has no usable Vault token now.", unclear=False
+        ) from error
     try:
         return await call(generation.token)
     except VaultDenied:
