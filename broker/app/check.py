@@ -46,7 +46,7 @@ from broker.errors import (
 from broker.secret import SecretValue
 from broker.settings.domain import CredentialSettings, Settings
 from broker.vault.generation import Generation
-from broker.vault.interface import MountInfo, MountPort, TokenGrant, VaultPort
+from broker.vault.interface import LeaseGrant, MountInfo, MountPort, TokenGrant, VaultPort
 from broker.vault.login import read_token
 
 
@@ -184,8 +184,7 @@ class Check:
             if isinstance(spec.source, KvSource):
                 snapshot = await self._read(spec, spec.source, grant)
             elif isinstance(spec.source, StaticRoleSource):
-                found = await self._port.lease(grant.token, path=spec.source.path)
-                snapshot = static_snapshot(spec, found, version="check")
+                snapshot = await self._static(spec, spec.source, grant)
             else:
                 snapshot = await self._lease(spec, spec.source, grant, own=own)
         except BrokerError as error:
@@ -232,11 +231,23 @@ class Check:
         try:
             return leased_snapshot(spec, lease, generation, version="check")
         finally:
-            if lease.lease_id:
-                try:
-                    await self._port.revoke_lease(grant.token, lease.lease_id)
-                except VaultError as error:
-                    self._unrevoked.append(error)
+            await self._give_back(grant, lease)
+
+    async def _static(
+        self, spec: CredentialSpec, source: StaticRoleSource, grant: TokenGrant
+    ) -> Snapshot:
+        found = await self._port.lease(grant.token, path=source.path)
+        try:
+            return static_snapshot(spec, found, version="check")
+        finally:
+            await self._give_back(grant, found)  # there is one when the kind is wrong
+
+    async def _give_back(self, grant: TokenGrant, lease: LeaseGrant) -> None:
+        if lease.lease_id:
+            try:
+                await self._port.revoke_lease(grant.token, lease.lease_id)
+            except VaultError as error:
+                self._unrevoked.append(error)
 
     async def _mount(
         self, settings: CredentialSettings, grant: TokenGrant, error: BrokerError

@@ -91,6 +91,37 @@ async def test_all_is_well(story: Story) -> None:
     assert story.vault.count("revoke_lease") == story.vault.count("revoke_self") == 1
 
 
+def static(path: str) -> CredentialSettings:
+    return CredentialSettings("reports", SourceSettings(kind="static_role", path=path))
+
+
+async def test_a_static_role_is_read(story: Story) -> None:
+    """Its line says when Vault replaces it."""
+    data = {"username": "u", "password": "canary", "ttl": "60", "last_vault_rotation": "t"}
+    story.vault.server.leased(
+        "database/static-creds/r", LeasedPath(leased=False, make=lambda _: data)
+    )
+    story.settings = replace(
+        story.settings, credentials={"reports": static("database/static-creds/r")}
+    )
+
+    assert await story.check() is Outcome.OK
+
+    assert story.lines[-1].text == (
+        "database/static-creds/r: replaced in 1m, fields password, username"
+    )
+
+
+async def test_a_static_role_that_is_none_leaves_no_lease(story: Story) -> None:
+    """A path of the other kind is told, and what it minted is revoked."""
+    story.settings = replace(story.settings, credentials={"reports": static("database/creds/o")})
+
+    assert await story.check() is Outcome.CREDENTIAL
+
+    assert [line.subject for line in story.lines if line.broken] == ["reports"]
+    assert story.vault.count("revoke_lease") == 1
+
+
 async def test_each_credential_is_read_once(story: Story) -> None:
     """The check costs Vault one read a credential."""
     await story.check()
