@@ -36,6 +36,12 @@ class Lives:
     service_account_rotation: int = 10
     hold: int = 2
     margin: int = 1
+    poll: int = 2
+    staleness: int = 12
+    """Longer than OpenBao is away in the story."""
+    overlap: int = 17
+    """At least poll and its jitter, hold and staleness together."""
+    settle: int = 1
 
 
 BROKER_YAML: Final = Template(f"""\
@@ -61,6 +67,8 @@ credentials:
       kind: kv
       mount: secret
       path: search-api
+      poll: ${{poll}}s
+      max_staleness: ${{staleness}}s
     use:
       in: header
       name: x-api-key
@@ -68,6 +76,31 @@ credentials:
       origins: [$search]
     hold: ${{hold}}s
     margin: ${{margin}}s
+    rotation:
+      driver:
+        kind: http
+        auth: search-admin
+        create:
+          method: POST
+          url: $admin_keys
+          body: {{label: "{{label}}"}}
+          answer: {{fields: {{api_key: /key}}, id: /id}}
+        list:
+          method: GET
+          url: $admin_keys_listed
+          answer:
+            items: /keys
+            id: /id
+            label: /label
+            created_at: /created_at
+            next: {{pointer: /next, parameter: after}}
+        retire: {{method: DELETE, url: $admin_key}}
+      prove: {{method: GET, url: $key}}
+      overlap: ${{overlap}}s
+      settle: ${{settle}}s
+  search-admin:
+    source: {{kind: kv, mount: secret, path: search-admin}}
+    use: {{scheme: bearer, field: token, origins: [$search]}}
   orders-db:
     source:
       kind: leased
@@ -76,6 +109,9 @@ credentials:
       dsn: $dsn
     hold: ${{hold}}s
     margin: ${{margin}}s
+rotation:
+  mode: sidecar
+  installation: demo
 audit:
   file: $audit
 log:
@@ -113,9 +149,21 @@ def broker_yaml(
         "data": f"127.0.0.1:{data_port}",
         "operations": f"127.0.0.1:{operations_port}",
         "search": search,
+        "admin_keys": f"{search}/admin/keys",
+        "admin_keys_listed": f"{search}/admin/keys?label_prefix={{label_prefix}}",
+        "admin_key": f"{search}/admin/keys/{{id}}",
+        "key": f"{search}/key",
         "dsn": f"postgresql://{{username}}:{{password}}@{postgres}/{DATABASE}?sslmode=disable",
         "audit": directory / "audit.jsonl",
     }
     # A JSON string is a YAML string, whatever stands in it.
     quoted = {name: json.dumps(str(value)) for name, value in values.items()}
-    return BROKER_YAML.substitute(quoted, hold=lives.hold, margin=lives.margin)
+    return BROKER_YAML.substitute(
+        quoted,
+        hold=lives.hold,
+        margin=lives.margin,
+        poll=lives.poll,
+        staleness=lives.staleness,
+        overlap=lives.overlap,
+        settle=lives.settle,
+    )

@@ -27,6 +27,8 @@ EVENTS: Final = (
     "vault_restarted",
     "caller_refused",
     "leak_masked",
+    "rotated",
+    "rolled_back",
 )
 """What must have happened at least once for the story to be told."""
 
@@ -99,7 +101,9 @@ class Facts:
     key_of_version: dict[str, str] = field(default_factory=dict)
     """KV version number (as text) to key id."""
     key_ends: Mapping[str, float] = field(default_factory=dict)
-    """Key id to its announced end, for keys that have one."""
+    """Key id to its end, for keys that have one: announced, or brought about by the broker."""
+    live_keys: int = 0
+    """Keys that the search API takes at the end."""
     refused_users: Sequence[str] = ()
     """Users PostgreSQL refused, one entry a refusal."""
     users: Mapping[str, str] = field(default_factory=dict)

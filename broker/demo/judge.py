@@ -86,7 +86,8 @@ def counters(facts: Facts, edition: str) -> Counters:
 def document(facts: Facts) -> dict[str, Any]:
     """The report that ``make demo REPORT=file.json`` writes."""
     return {edition: asdict(counters(facts, edition)) for edition in (BROKER, ENVIRONMENT)} | {
-        "events": dict(facts.events)
+        "events": dict(facts.events),
+        "live_keys_upstream": facts.live_keys,
     }
 
 
@@ -104,6 +105,8 @@ def faults(facts: Facts) -> list[str]:
         said.append(f"{found.expired_handouts} hand-outs were past their end.")
     if not facts.handouts:
         said.append("The audit log holds no hand-out.")
+    if facts.live_keys != 1:
+        said.append(f"{facts.live_keys} keys are live upstream, and it should be one.")
     missing = [event for event in EVENTS if not facts.events.get(event)]
     if missing:
         said.append(f"These events never happened: {', '.join(missing)}.")

@@ -1,6 +1,6 @@
 """Single looks at the parts, without memory.
 
-Duty: read OpenBao's tokens and leases, and new lines of growing files.
+Duty: read OpenBao's tokens, leases and the search key, and new lines of growing files.
 Not its duty: comparing one look with the next (``watch``).
 """
 
@@ -14,6 +14,7 @@ from typing import Any
 from broker.clock import Clock
 from broker.demo.configuration import ORDERS_PATH
 from broker.demo.openbao_admin import Admin, AdminError
+from broker.secret import SecretValue
 
 
 @dataclass(slots=True)
@@ -26,10 +27,12 @@ class Look:
     """Accessor to what is known of a token that came from a login."""
     leases: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Lease id to what is known of it."""
+    key: tuple[str, SecretValue] | None = None
+    """Version and text of the search key in Vault."""
 
 
 def look_at_openbao(admin: Admin, clock: Clock) -> Look:
-    """The living tokens of the kubernetes auth method and the living orders leases. Blocks.
+    """The living tokens of the kubernetes auth method, orders leases, the search key. Blocks.
 
     Raises:
         AdminError: OpenBao cannot tell.
@@ -53,6 +56,8 @@ def look_at_openbao(admin: Admin, clock: Clock) -> Look:
             if error.status in (400, 404):
                 continue
             raise
+    value = admin.request("GET", "secret/data/search-api")["data"]
+    look.key = str(value["metadata"]["version"]), SecretValue(value["data"]["api_key"])
     look.at = clock.wall()
     return look
 

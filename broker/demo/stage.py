@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
@@ -37,7 +38,7 @@ from broker.demo.keyring import ApiKey
 from broker.demo.openbao import OpenBao
 from broker.demo.openbao_admin import BROKER_POLICY, Admin
 from broker.demo.postgres import ADMIN, Postgres
-from broker.demo.process import Child, free_port
+from broker.demo.process import Child, PartError, free_port
 from broker.demo.search_api import SearchApi
 from broker.demo.tokenreview import TokenReviewServer
 from broker.secret import SecretValue
@@ -143,7 +144,8 @@ class Stage:
             ca_pem=self.cluster.ca_pem,
             reviewer=self.cluster.reviewer_token(),
         )
-        admin.policy("broker", BROKER_POLICY)
+        admin.policy("broker", self._policy())
+        admin.policy("pipeline", BROKER_POLICY)
         admin.kubernetes_role(
             "broker",
             service_account=SERVICE_ACCOUNT,
@@ -165,6 +167,7 @@ class Stage:
             default_ttl=f"{lives.orders_user}s",
             max_ttl=f"{lives.orders_user_max}s",
         )
+        admin.kv_write("secret", "search-admin", {"token": self.search.admin.key.reveal()})
         self.change_key()
         self.project_token()
 
@@ -174,6 +177,8 @@ class Stage:
         self.key_texts.append(text)
         value = {"api_key": text.reveal()}
         version = str(self.openbao.admin.kv_write("secret", "search-api", value))
+        # For the broker to know by which id to retire it.
+        self.openbao.admin.kv_metadata("secret", "search-api", {"broker_key_id": self.key.id})
         self.key_of_version[version] = self.key.id
         return version
 
@@ -190,8 +195,50 @@ class Stage:
     # --- the broker ---------------------------------------------------------------------
 
     def _start_broker(self) -> None:
-        file = self.directory / "broker.yaml"
-        file.write_text(
+        argv = [sys.executable, "-m", "broker", "run", "--config", str(self.configuration)]
+        self.broker = Child("the broker", argv, log=self.broker_log, env=_environment({}))
+        self.broker.start()
+        self._stack.callback(self.broker.stop)
+        with httpx2.Client(base_url=self.operations, trust_env=False, timeout=2.0) as client:
+            self.broker.wait_until(lambda: _answers(client, "/readyz"))
+
+    async def rotate(self) -> int:
+        """``broker rotate search-api``, as an operator would; its exit code."""
+        argv = ["-m", "broker", "rotate", "search-api"]
+        argv += ["--socket", str(self.directory / "admin" / "admin.sock")]
+        with (self.directory / "operator.log").open("ab") as log:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, *argv, env=_environment({}), stdout=log, stderr=log
+            )
+            return await process.wait()
+
+    def saw_key(self, version: str, text: SecretValue) -> None:
+        """Vault holds ``text`` now; whoever wrote it."""
+        key_id, _ = self.search.keys.check(text)
+        self.key_of_version[version] = key_id
+        if text not in self.key_texts:
+            self.key_texts.append(text)
+        self.key = next((key for key in self.search.keys.known() if key.id == key_id), self.key)
+
+    def _policy(self) -> str:
+        """What ``broker policy vault`` prints for the configuration."""
+        self._write_configuration()
+        argv = [sys.executable, "-m", "broker", "policy", "vault"]
+        argv += ["--config", str(self.configuration)]
+        printed = subprocess.run(
+            argv, env=_environment({}), capture_output=True, text=True, check=False
+        )
+        if printed.returncode != 0:
+            raise PartError(f"broker policy vault: {printed.stderr}")
+        return printed.stdout
+
+    @property
+    def configuration(self) -> Path:
+        """The broker's file."""
+        return self.directory / "broker.yaml"
+
+    def _write_configuration(self) -> None:
+        self.configuration.write_text(
             broker_yaml(
                 directory=self.directory,
                 lives=self.lives,
@@ -202,12 +249,6 @@ class Stage:
                 operations_port=self.operations_port,
             )
         )
-        argv = [sys.executable, "-m", "broker", "run", "--config", str(file)]
-        self.broker = Child("the broker", argv, log=self.broker_log, env=_environment({}))
-        self.broker.start()
-        self._stack.callback(self.broker.stop)
-        with httpx2.Client(base_url=self.operations, trust_env=False, timeout=2.0) as client:
-            self.broker.wait_until(lambda: _answers(client, "/readyz"))
 
     # --- the MCP servers -------------------------------------------------------------------
 
@@ -234,7 +275,7 @@ class Stage:
 
     def _deployment_secrets(self) -> dict[str, str]:
         """What a deployment pipeline does today: reads the secrets once, sets the environment."""
-        token = self.openbao.admin.create_token(["broker"], display_name="pipeline")
+        token = self.openbao.admin.create_token(["pipeline"], display_name="pipeline")
         pipeline = Admin(self.openbao.address, token)
         try:
             value = pipeline.request("GET", "secret/data/search-api")["data"]["data"]

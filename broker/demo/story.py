@@ -67,7 +67,7 @@ class Story:
 
     async def tell(self) -> None:
         """All acts."""
-        tell, lives = self._timeline.tell, self._stage.lives
+        tell, lives, ring = self._timeline.tell, self._stage.lives, self._stage.search.keys
         self._timeline.chapter("An agent at work: web_search and list_orders, on both servers")
         await self._clock.sleep(2.0)
         await self._stranger()
@@ -82,7 +82,12 @@ class Story:
         await self._until("lease_replaced", within=lives.orders_user_max * 2)
 
         self._timeline.chapter("Somebody changes the key, and tells nobody")
+        # The key made by hand was replaced at the start, for never rotated is due.
+        await self._until("rotated", within=lives.overlap * 2)
         await self._change_key()
+
+        self._timeline.chapter("The broker changes the key itself")
+        await self._rotate()
 
         self._timeline.chapter("The Vault token reaches its maximum")
         await self._until("token_replaced", within=lives.vault_token_max * 2)
@@ -93,6 +98,9 @@ class Story:
         self._timeline.chapter("And life goes on")
         renewed = self._watch.facts.events["lease_renewed"]
         await self._until("lease_renewed", more_than=renewed, within=lives.orders_user_max * 2)
+        await self._until("rotated", more_than=1, within=lives.overlap * 2)
+        live, made = (len(keys()) for keys in (ring.live, ring.known))
+        tell("search api", f"{made} keys were ever made, live now: {live}")
         self._watch.pulse()
 
     # --- acts ---------------------------------------------------------------------------
@@ -136,6 +144,20 @@ class Story:
             "story", f"{old.id} is revoked, {self._stage.key.id} is version {version} in Vault"
         )
         await self._until("out_of_band_change", within=10.0)
+
+    async def _rotate(self) -> None:
+        """Twice on demand: the provider's first new key does not work, the second does."""
+        tell = self._timeline.tell
+        self._stage.search.keys.spoil_next()
+        tell("story", "broker rotate search-api; the provider's next key will not work")
+        code = await self._stage.rotate()
+        await self._until("rolled_back", within=15.0)
+        tell("broker", f"rolled back (exit code {code}); the key in use was never touched")
+        code = await self._stage.rotate()
+        await self._watch.look()
+        key, overlap = self._stage.key.id, self._stage.lives.overlap
+        tell("story", f"broker rotate search-api, again: exit code {code}")
+        tell("broker", f"readers have {key}; the old key works on for {overlap} s", strong=True)
 
     async def _outage(self) -> None:
         """OpenBao killed with -9, some seconds of nothing, and a restart from its data."""

@@ -21,6 +21,7 @@ import httpx2
 from broker.audit.record import lease_digest
 from broker.clock import Clock
 from broker.demo.facts import BROKER, ENVIRONMENT, Facts, Handout, LeaseLife, SearchCall, ToolCall
+from broker.demo.keyring import ApiKey
 from broker.demo.looks import Look, Tail, look_at_openbao, unix_time
 from broker.demo.openbao_admin import AdminError
 from broker.demo.stage import Stage
@@ -50,6 +51,8 @@ class Watch:
         self._tokens: dict[str, dict[str, Any]] = {}
         self._lease_ids: list[str] = []
         """Of the broker, in order of appearance."""
+        self._keys: dict[str, ApiKey] = {}
+        """Keys of the search API as of the last look."""
         self._reachable = True
         self._met: set[str] = set()
         """Changed keys that the broker's server has met."""
@@ -72,6 +75,9 @@ class Watch:
         if look is not None:
             self._see_tokens(look)
             self._see_leases(look)
+            if look.key is not None:
+                self._stage.saw_key(*look.key)
+        self._see_keys()
         for line in self._audit.lines():
             self._see_record(json.loads(line))
         self._see_reachable(look is not None)
@@ -81,8 +87,21 @@ class Watch:
         stage, facts = self._stage, self.facts
         facts.search_calls = stage.search.calls
         facts.key_of_version = dict(stage.key_of_version)
+        facts.live_keys = len(stage.search.keys.live())
         facts.key_ends = {
-            key.id: key.expires_at for key in stage.search.keys.known() if key.expires_at
+            key.id: min(ends)
+            for key in stage.search.keys.known()
+            # What was revoked behind everybody's back is no promise that the broker broke.
+            if (
+                ends := [
+                    end
+                    for end in (
+                        key.expires_at,
+                        None if key.id in facts.changed_keys else key.revoked_at,
+                    )
+                    if end
+                ]
+            )
         }
         facts.refused_users = [user for user in stage.postgres.refused() if user.startswith("v-")]
         facts.users = {
@@ -157,6 +176,25 @@ class Watch:
         else:
             self._tell("broker", "leased a PostgreSQL user for the orders")
         self._lease_ids.append(lease_id)
+
+    def _see_keys(self) -> None:
+        """Keys that came and went at the provider, as the provider has it."""
+        for key in self._stage.search.keys.known():
+            before = self._keys.get(key.id)
+            self._keys[key.id] = key
+            if before is None and key.label.startswith("broker/"):
+                self._tell("search api", f"{key.id} was made, labelled {key.label}")
+            if not key.revoked_at or (before is not None and before.revoked_at):
+                continue
+            if key.id in self.facts.changed_keys:
+                continue
+            if key.spoiled:
+                self.facts.events["rolled_back"] += 1
+                what = f"{key.id} failed its proof: retired, and no reader ever had it"
+            else:
+                self.facts.events["rotated"] += 1
+                what = f"{key.id} is retired, nobody holds it any more: {self._stage.key.id} stays"
+            self._tell("broker", what, strong=True)
 
     # --- the upstream and the agents ---------------------------------------------------------
 

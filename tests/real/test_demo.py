@@ -25,6 +25,8 @@ EVENTS = {
     "vault_restarted",
     "caller_refused",
     "leak_masked",
+    "rotated",
+    "rolled_back",
 }
 
 
@@ -53,7 +55,7 @@ def test_the_story_is_told(tmp_path: Path, temporary: dict[str, str]) -> None:
     assert told.returncode == 0, told.stdout[-6000:] + told.stderr[-3000:]
     report = json.loads(file.read_text())
 
-    assert set(report) == {"broker", "environment", "events"}
+    assert set(report) == {"broker", "environment", "events", "live_keys_upstream"}
     broker, environment = report["broker"], report["environment"]
     assert set(broker) == set(environment) == REPORT_KEYS
     assert broker["calls"] > 50
@@ -66,6 +68,9 @@ def test_the_story_is_told(tmp_path: Path, temporary: dict[str, str]) -> None:
 
     assert set(report["events"]) == EVENTS
     assert all(count >= 1 for count in report["events"].values()), report["events"]
+    assert report["events"]["rotated"] >= 2
+    assert report["events"]["rolled_back"] == 1
+    assert report["live_keys_upstream"] == 1
     assert "sk-demo-" not in told.stdout + told.stderr
 
 

@@ -24,6 +24,6 @@ def test_the_broker_takes_the_configuration(tmp_path: Path) -> None:
     )
     loaded = load(file, {})
     assert loaded.advice == ()
-    assert sorted(loaded.settings.credentials) == ["orders-db", "search-api"]
-    assert {c.hold for c in loaded.settings.credentials.values()} == {2.0}
+    assert sorted(loaded.settings.credentials) == ["orders-db", "search-admin", "search-api"]
+    assert {loaded.settings.credentials[name].hold for name in ("orders-db", "search-api")} == {2.0}
     assert loaded.settings.clients["shop"].credentials == ("search-api", "orders-db")

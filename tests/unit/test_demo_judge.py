@@ -35,6 +35,7 @@ def good_facts() -> Facts:
         leases={"d1": LeaseLife(issued_at=5.0, expires_at=15.0)},
         users={"v-kubernet-1": BROKER, "v-pipeline-1": ENVIRONMENT},
         events=dict.fromkeys(EVENTS, 1),
+        live_keys=1,
     )
 
 
@@ -46,6 +47,7 @@ def test_a_good_story_has_no_fault() -> None:
         "broker": {"calls": 2, "failed_calls": 0, "dead_keys": 0, "expired_handouts": 0},
         "environment": {"calls": 0, "failed_calls": 0, "dead_keys": 0, "expired_handouts": 0},
         "events": dict.fromkeys(EVENTS, 1),
+        "live_keys_upstream": 1,
     }
 
 
@@ -54,6 +56,13 @@ def test_a_failed_tool_call_is_a_fault() -> None:
     facts = good_facts()
     facts.tool_calls.append(ToolCall(12.0, BROKER, "web_search", ok=False, detail="boom"))
     assert faults(facts) == ["1 tool calls of the broker's MCP server failed."]
+
+
+@pytest.mark.parametrize("live", [0, 2])
+def test_one_key_is_live_at_the_end(live: int) -> None:
+    """A key left behind at the provider is a fault, and so is none at all."""
+    (fault,) = faults(replace(good_facts(), live_keys=live))
+    assert fault == f"{live} keys are live upstream, and it should be one."
 
 
 def test_only_the_first_refusal_of_a_changed_key_is_announced() -> None:
@@ -135,5 +144,6 @@ def test_a_story_that_did_not_happen_is_a_fault() -> None:
     assert said == [
         "The broker's MCP server was never called.",
         "The audit log holds no hand-out.",
+        "0 keys are live upstream, and it should be one.",
         f"These events never happened: {', '.join(EVENTS)}.",
     ]

@@ -12,12 +12,16 @@ from random import SystemRandom
 from typing import Any
 
 import pytest
+import yaml
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from broker.app.rotation import LEASE
 from broker.app.rotation_drivers import DriverParts, drivers
+from broker.cli.exit_codes import ExitCode
+from broker.cli.main import parser
 from broker.clock import SystemClock
 from broker.credentials.model import CredentialKey, Entry, Snapshot, State
 from broker.credentials.store import CredentialStore
@@ -33,7 +37,7 @@ from tests.simulators.session import SessionByHand
 from tests.simulators.vault import VaultSimulator
 
 TEXT = (Path(__file__).parents[2] / "docs" / "rotation.md").read_text()
-EXAMPLE = TEXT.partition("```yaml\n")[2].partition("```")[0]
+EXAMPLE = TEXT.partition("\n## An example")[2].partition("```yaml\n")[2].partition("```")[0]
 CLOCK = SystemClock()
 PASSWORD = "canary-password"
 
@@ -41,6 +45,35 @@ PASSWORD = "canary-password"
 def test_the_example_is_usable() -> None:
     """It has neither faults nor advice."""
     assert parse_settings(EXAMPLE, file="broker.yaml", environ={}).advice == ()
+
+
+def test_the_commands_are_the_programs() -> None:
+    """Every command of the table is one, with its argument and its options."""
+    section = TEXT.partition("\n## Nights\n")[2].partition("\n## ")[0]
+    commands = re.findall(r"^\| `broker ([^`]+)` \|", section, re.MULTILINE)
+    assert len(commands) == 6
+    for command in commands:
+        parsed = parser().parse_args([*command.split(), "--json", "--socket", "/s"])
+        assert (parsed.json, parsed.socket) == (True, "/s")
+    for code in (ExitCode.ROTATION, ExitCode.BROKER):
+        assert re.search(rf"\b{int(code)}\b", section)
+
+
+def test_the_role_is_enough() -> None:
+    """It allows what the election and the Events ask of the API, for the default Lease."""
+    role = yaml.safe_load(TEXT.partition("```yaml\n")[2].partition("```")[0])
+    allowed = {
+        (verb, resource, *rule.get("resourceNames", ()))
+        for rule in role["rules"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+    assert allowed == {
+        ("create", "leases"),
+        ("get", "leases", LEASE),
+        ("update", "leases", LEASE),
+        ("create", "events"),
+    }
 
 
 def test_the_placeholders_are_the_programs() -> None:
