@@ -363,6 +363,8 @@ async def test_no_retry_after(header: str) -> None:
         f'{{"key": "{CANARY}", "id": "a\\nb"}}',
         f'{{"key": "{CANARY}", "id": "{CANARY}"}}',
         '{"key": "", "id": "k1"}',
+        '{"key": "a\\ud800b", "id": "k1"}',
+        f'{{"key": "{CANARY}", "id": "a\\udfff"}}',
         '{"key": null, "id": "k1"}',
         '{"key": 5, "id": "k1"}',
         '{"key": ["a"], "id": "k1"}',

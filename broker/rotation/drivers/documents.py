@@ -30,7 +30,8 @@ from broker.secret import SecretValue
 
 Times = Literal["rfc3339", "unix", "unix_ms"]
 
-_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+"""Control characters, and halves of a pair that no encoding carries."""
 _LONGEST_SECRET: Final = 65_536
 _LONGEST_ID: Final = 512
 _LATEST: Final = datetime(2200, 1, 1, tzinfo=UTC).timestamp()
