@@ -34,7 +34,14 @@ from broker.credentials.model import CredentialKey, Entry
 from broker.credentials.store import CredentialStore
 from broker.errors import BrokerError, SettingsError
 from broker.handout.ports import Reports
-from broker.kube.client import Cluster, EventClient, KubernetesClient, LeaseClient, address_of
+from broker.kube.client import (
+    Cluster,
+    EventClient,
+    KubernetesClient,
+    LeaseClient,
+    address_of,
+    installed,
+)
 from broker.kube.election import LeaseElection
 from broker.kube.events import PodEvents
 from broker.kube.plan import Times
@@ -139,7 +146,7 @@ def build_rotation(
 
     Raises:
         SettingsError: the pod's namespace is not known.
-        KubernetesRefused: in a cluster, but without the extra ``kubernetes``.
+        KubernetesRefused: ``kubernetes.address`` is set, but the extra is not installed.
     """
     specs = translate_rotation.specs(settings) if rotates(settings, process) else {}
     if not specs:
@@ -158,7 +165,7 @@ def build_rotation(
         if cluster.pod:
             pod_events = PodEvents(EventClient(client), clock=parts.clock)
     else:
-        log.info("not in a Kubernetes cluster: no election, this process rotates")
+        log.info("no election: this process rotates")
     made = drivers(
         settings, DriverParts(parts.clock, parts.rng, parts.store, parts.vault, parts.session)
     )
@@ -221,6 +228,12 @@ def _cluster(settings: KubernetesSettings, environ: Mapping[str, str]) -> Cluste
     """
     address = settings.address or address_of(environ)
     if not address:
+        return None
+    if not settings.address and not installed():
+        log.warning(
+            "no election and no Events: the extra 'kubernetes' is not installed. Every process "
+            "that may rotate does; correct, but each asks the provider"
+        )
         return None
     namespace = settings.namespace
     if not namespace:

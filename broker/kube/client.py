@@ -23,6 +23,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -75,6 +76,11 @@ def address_of(environ: Mapping[str, str]) -> str:
     if not host or not port:
         return ""
     return f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
+
+
+def installed() -> bool:
+    """Whether the client library is there; it is not loaded."""
+    return find_spec("kubernetes") is not None
 
 
 class KubernetesClient:

@@ -219,6 +219,8 @@ def test_the_leader_is_killed_in_the_middle(
         record["step"] for one in brokers for record in one.audit() if record["kind"] == "rotation"
     ]
     assert {"intended", "created", "rotated", "retired"} <= set(steps)
+    told = [(event["reason"], event["involvedObject"]["name"]) for event in cluster.events]
+    assert ("CredentialRotated", f"broker-{brokers.index(killed)}") in told
     assert "sk-demo-" not in "".join(one.logs() for one in brokers)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from broker.app.masking import Masking
 from broker.app.rotation import SuspectingReports, narrowed
 from broker.app.rotation_masked import MaskedDriver
 from broker.credentials.model import CredentialKey, Entry, Snapshot, State
-from broker.errors import SettingsError, VaultSealed
+from broker.errors import KubernetesRefused, SettingsError, VaultSealed
 from broker.protocol.redaction import Redactor
 from broker.rotation.drivers.port import Capabilities, MintedKey
 from broker.rotation.model import Label, UpstreamKey
@@ -122,6 +123,23 @@ async def test_in_a_cluster_it_leads_by_a_lease(tmp_path: Path) -> None:
     assert b"broker_rotation_leading 0" in b"".join(broker.metrics.render())
     await broker.rotation.close()
     await broker.vault.aclose()
+
+
+async def test_a_cluster_without_the_library_is_rotated_without_an_election(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Said loudly; it is correct. Who names the API server wants the election, and is refused."""
+    monkeypatch.setitem(sys.modules, "kubernetes", None)  # as if it were not installed
+    one = settings(tmp_path)
+    environ = {"KUBERNETES_SERVICE_HOST": "127.0.0.1", "KUBERNETES_SERVICE_PORT": "9"}
+    broker = await built(one, environ=environ)
+    assert broker.rotation is not None
+    assert [name for name, work in broker.rotation.tasks() if work.close() is None] == ["rotation"]
+    assert "not installed" in caplog.text
+    await broker.vault.aclose()
+    account = replace(one.kubernetes, address="http://127.0.0.1:9", namespace="shop")
+    with pytest.raises(KubernetesRefused, match="not installed"):
+        await built(replace(one, kubernetes=account))
 
 
 @dataclass
