@@ -19,6 +19,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from broker.clock import Clock, SystemClock
+from broker.demo.certificates import CertificateFiles
 from broker.demo.facts import SearchCall
 from broker.demo.keyring import KeyRing
 from broker.demo.serving import ServedApp
@@ -81,13 +82,16 @@ class SearchApi:
         *,
         clock: Clock | None = None,
         on_call: Callable[[SearchCall], None] | None = None,
+        tls: CertificateFiles | None = None,
+        host: str = "127.0.0.1",
     ) -> None:
         self._clock = clock or SystemClock()
         self.keys = keys or KeyRing(self._clock)
         self.on_call = on_call
         self._calls: list[SearchCall] = []
         self._lock = threading.Lock()
-        self._served = ServedApp(Starlette(routes=[Route("/search", self._search)]))
+        app = Starlette(routes=[Route("/search", self._search)])
+        self._served = ServedApp(app, tls=tls, host=host)
         self.address = self._served.address
         """Origin, such as ``http://127.0.0.1:23456``."""
 
