@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test lint fix bench lock wheels image rendered clean
+.PHONY: install demo test test-docker lint fix bench lock wheels image rendered clean
 
 install: $(STAMP)
 
@@ -19,6 +19,10 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n 4 --dist loadfile -m 'not docker' --cov --cov-report=term --cov-fail-under=90
+
+# The image for real, in a pod of containers. Without an engine it brings its own (Debian, as root).
+test-docker: $(STAMP) wheels
+	tests/containers/with-engine $(BIN)/python -m pytest -m docker tests/containers
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

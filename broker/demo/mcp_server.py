@@ -192,15 +192,16 @@ async def connect(dsn: str) -> AsyncGenerator[psycopg.AsyncConnection]:
 
 
 def main() -> None:
-    """Serve streamable HTTP on ``127.0.0.1`` under ``/mcp`` until a signal comes."""
+    """Serve streamable HTTP under ``/mcp`` until a signal comes."""
     parser = argparse.ArgumentParser(description="An example MCP server with two tools.")
     parser.add_argument("--keys", choices=["broker", "environment"], default="broker")
+    parser.add_argument("--host", default="127.0.0.1", help="in a pod: 0.0.0.0")
     parser.add_argument("--port", type=int, default=8000)
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     keys = FromBroker() if arguments.keys == "broker" else FromEnvironment(os.environ)
     server = create_server(keys, search_url=os.environ["SEARCH_URL"], edition=arguments.keys)
-    server.run("streamable-http", port=arguments.port, stateless_http=True)
+    server.run("streamable-http", host=arguments.host, port=arguments.port, stateless_http=True)
 
 
 if __name__ == "__main__":

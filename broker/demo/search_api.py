@@ -19,6 +19,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from broker.clock import Clock, SystemClock
+from broker.demo.certificates import CertificateFiles
 from broker.demo.facts import SearchCall
 from broker.demo.keyring import KeyRing
 from broker.demo.search_admin import KeyAdmin
@@ -82,6 +83,8 @@ class SearchApi:
         *,
         clock: Clock | None = None,
         on_call: Callable[[SearchCall], None] | None = None,
+        tls: CertificateFiles | None = None,
+        host: str = "127.0.0.1",
     ) -> None:
         self._clock = clock or SystemClock()
         self.keys = keys or KeyRing(self._clock)
@@ -90,7 +93,7 @@ class SearchApi:
         self._lock = threading.Lock()
         self.admin = KeyAdmin(self.keys, self._clock)
         routes = [Route("/search", self._search), *self.admin.routes]
-        self._served = ServedApp(Starlette(routes=routes))
+        self._served = ServedApp(Starlette(routes=routes), tls=tls, host=host)
         self.address = self._served.address
         """Origin, such as ``http://127.0.0.1:23456``."""
 

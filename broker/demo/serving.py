@@ -20,23 +20,29 @@ from broker.demo.process import PartError, free_port
 
 
 class ServedApp:
-    """One application on ``127.0.0.1``; a context manager.
+    """One application on an address of this machine; a context manager.
 
     Args:
         app: the ASGI application.
         tls: certificate for https; None for http.
         lifespan: whether the application has a lifespan to run.
+        host: IPv4 address to listen on.
     """
 
     def __init__(
-        self, app: Any, *, tls: CertificateFiles | None = None, lifespan: bool = False
+        self,
+        app: Any,
+        *,
+        tls: CertificateFiles | None = None,
+        lifespan: bool = False,
+        host: str = "127.0.0.1",
     ) -> None:
         # Bound here, so that the port is known and taken before the thread runs.
         self._socket = socket.socket()
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.port = free_port()
-        self._socket.bind(("127.0.0.1", self.port))
-        self.address = f"{'https' if tls else 'http'}://127.0.0.1:{self.port}"
+        self._socket.bind((host, self.port))
+        self.address = f"{'https' if tls else 'http'}://{host}:{self.port}"
         config = uvicorn.Config(
             app,
             log_config=None,

@@ -133,9 +133,16 @@ class TokenReviewServer:
     Args:
         directory: takes the certificate files.
         accounts: whose tokens are reviewed.
+        host: IPv4 address to listen on.
     """
 
-    def __init__(self, directory: Path, accounts: ServiceAccounts | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        accounts: ServiceAccounts | None = None,
+        *,
+        host: str = "127.0.0.1",
+    ) -> None:
         self.accounts = accounts or ServiceAccounts()
         self.behaviour: Literal["answer", "hang"] | int = "answer"
         """``answer``; ``hang`` until changed; or a status to fail with, such as 403 or 500."""
@@ -145,7 +152,8 @@ class TokenReviewServer:
         self.ca_pem = authority.ca_pem
         self._reviewer = self.accounts.create("vault", "reviewer")
         app = Starlette(routes=[Route(PATH, self._post, methods=["POST"])])
-        self._served = ServedApp(app, tls=authority.issue("apiserver"))
+        tls = authority.issue("apiserver", ("localhost", host))
+        self._served = ServedApp(app, tls=tls, host=host)
         self.address = self._served.address
 
     def reviewer_token(self, ttl: float = 86_400.0) -> SecretValue:
