@@ -65,7 +65,7 @@ class Readers:
         if self.note is not None:
             note = self.note
             return KeyRef(note.key_id, note.rotation, note.since_wall, note.expires_wall)
-        if self.version == 0:
+        if self.version == 0 or self.deleted:
             return None
         return KeyRef(self.key_id, "", self.created_wall)
 
@@ -95,7 +95,9 @@ def next_due(
         return None
     if state.wish is not None:
         return Due(-inf, state.wish)
-    if readers is not None and readers.deleted and state.current is not None:
+    # A compromise that found no good key yet has a past and no current key: that goes on.
+    by_a_person = state.current is not None or not state.past
+    if readers is not None and readers.deleted and by_a_person:
         return None
     held = _held_until(state, policy)
     key = state.current if state.current is not None or readers is None else readers.key()

@@ -195,7 +195,8 @@ def _staged(s: Situation, state: RotationState) -> Step:
         return Step(Act.PROMOTE)  # the state is older than the readers' path: it was promoted
     if readers.version != state.base:
         return Step(Act.GIVE_UP, detail=READERS_CHANGED)
-    if readers.deleted and state.current is not None:
+    wished = state.reason in (Reason.DEMANDED, Reason.COMPROMISED)
+    if readers.deleted and state.current is not None and not wished:
         return Step(Act.GIVE_UP, detail=WITHDRAWN)
     if state.pinned and state.reason is not Reason.COMPROMISED:
         return Step(Act.GIVE_UP, detail=PINNED)

@@ -159,6 +159,8 @@ def discarded(state: RotationState, *, wall: float) -> RotationState:
 def adopted(state: RotationState, readers: Readers, *, wall: float) -> RotationState:
     """The readers' path is the truth; what was under way is left to the sweep."""
     current = readers.key()
+    if readers.deleted:  # by a person: nobody knows the key, and it is not to be made anew
+        current = KeyRef("", "", wall)
     before = state.rotation or ("" if state.current is None else state.current.rotation)
     ended = replace(state, rotation=before or "unknown")
     after = _ended(ended, Result.ADOPTED, current=current, wall=wall)

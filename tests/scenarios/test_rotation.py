@@ -203,13 +203,17 @@ class TestOperators:
             assert world.violations == []
 
     async def test_a_value_withdrawn_by_hand_stays_withdrawn(self) -> None:
-        """Deleting the readers' version is a decision: no rotation by age undoes it."""
+        """No rotation by age undoes what a person deleted; a demand does."""
         policy = replace(POLICY, max_age=300.0)
         async with rotation_world(policy=policy, rotated=True) as world:
             world.compromised = True
             world.vault.server.kv.delete(NAME)
             await world.clock.sleep(1000)
             assert world.vault.server.kv.backup(NAME).versions[-1].deleted  # type: ignore[union-attr]
+            assert (await world.demand()).result is Result.ROTATED
+            await world.settled()
+            assert [key.key_id for key in world.own_keys()] == [world.served_id()]
+            assert world.account.accepts(world.served()["api_key"])
 
 
 class TestTheStateItself:
