@@ -178,9 +178,9 @@ def cleaned(state: RotationState) -> RotationState:
 
 
 def _kept(state: RotationState, result: Result) -> Mapping[str, SecretValue]:
-    """The secret fields that the next rotation needs: readers are withdrawn meanwhile."""
+    """The secret fields that the next rotation needs: readers have nothing meanwhile."""
     failed = result in (Result.ABANDONED, Result.ROLLED_BACK)
-    return state.fields if failed and state.reason is Reason.COMPROMISED else {}
+    return state.fields if failed and state.current is None else {}
 
 
 def _ended(
