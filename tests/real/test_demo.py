@@ -58,10 +58,10 @@ def test_the_story_is_told(tmp_path: Path, temporary: dict[str, str]) -> None:
     assert set(report) == {"broker", "environment", "events", "live_keys_upstream"}
     broker, environment = report["broker"], report["environment"]
     assert set(broker) == set(environment) == REPORT_KEYS
-    assert broker["calls"] > 50
+    assert broker["calls"] > 20
     assert broker | {"calls": 0} == dict.fromkeys(REPORT_KEYS, 0)
 
-    assert environment["calls"] > 50
+    assert environment["calls"] > 20
     assert environment["failed_calls"] > environment["calls"] / 4
     assert environment["dead_keys"] > 0
     assert environment["expired_handouts"] > 0
