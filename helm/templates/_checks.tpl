@@ -37,6 +37,36 @@
 {{- end -}}
 {{- include "broker.checks.literals" (list "broker.extraEnv" .Values.broker.extraEnv) -}}
 {{- include "broker.checks.servers" . -}}
+{{- if ne (include "broker.rotationMode" .) "off" -}}{{- include "broker.checks.rotation" . -}}{{- end -}}
+{{- end -}}
+
+{{- define "broker.checks.rotation" -}}
+{{- $mode := include "broker.rotationMode" . -}}{{- $policy := .Values.networkPolicy -}}
+{{- if not .Values.rotation.installation -}}
+{{- fail "rotation.installation is empty: give this installation a name that no other with the same account at a provider has; it stands in the label of every key." -}}
+{{- end -}}
+{{- $rotations := include "broker.rotations" . | fromJson -}}
+{{- if not $rotations -}}
+{{- fail (printf "rotation.mode is %s and no credential has rotation: write credentials.<name>.rotation, or set the mode to off." $mode) -}}
+{{- end -}}
+{{- if and (eq $mode "rotator") (eq (include "broker.rotatorRole" .) (include "broker.vaultRole" .)) -}}
+{{- fail "rotation.rotator.vaultRole is the servers' own role (vault.role), which would let every pod write: give the rotator another." -}}
+{{- end -}}
+{{- if and $policy.providerNames (ne $policy.flavor "cilium") -}}
+{{- fail "networkPolicy.providerNames needs networkPolicy.flavor cilium: a NetworkPolicy knows addresses only, so declare networkPolicy.providers." -}}
+{{- end -}}
+{{- if $policy.enabled -}}
+{{- if and (eq $policy.flavor "kubernetes") (not $policy.apiServer.to) -}}
+{{- fail "networkPolicy.apiServer.to is empty and rotation elects its leader by the Kubernetes API: name its addresses ('kubectl get endpoints kubernetes'), such as [{ipBlock: {cidr: 198.51.100.1/32}}]." -}}
+{{- end -}}
+{{- $reached := concat (default list $policy.providers) (default list $policy.providerNames) -}}
+{{- if eq $mode "sidecar" -}}{{- $reached = concat $reached (default list $policy.upstreams) (default list $policy.upstreamNames) -}}{{- end -}}
+{{- range $name, $rotation := $rotations -}}
+{{- if and (or (eq $rotation.driver.kind "http") $rotation.prove) (not $reached) -}}
+{{- fail (printf "credentials.%s.rotation calls its provider, which the network policy does not let it reach: declare networkPolicy.providers." $name) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
 {{- end -}}
 
 {{/* list path env: what a variable is called tells a literal secret, which would stand in every Deployment. */}}

@@ -22,7 +22,11 @@
 {{- $delay := ternary 0 (int .Values.stop.serverSeconds) (eq (include "broker.mode" .) "native") -}}
 {{- $stop := dict "delay" (printf "%ds" $delay) "timeout" (printf "%ds" (add $delay (int .Values.stop.brokerSeconds))) -}}
 {{- $log := dict "level" .Values.log.level "format" .Values.log.format -}}
-{{- toYaml (dict "vault" $vault "listeners" $listeners "clients" $clients "credentials" .Values.credentials "audit" $audit "log" $log "stop" $stop) -}}
+{{- $config := dict "vault" $vault "listeners" $listeners "clients" $clients "credentials" .Values.credentials "audit" $audit "log" $log "stop" $stop -}}
+{{- if ne (include "broker.rotationMode" .) "off" -}}
+{{- $_ := set $config "rotation" (include "broker.config.rotation" . | fromJson) -}}
+{{- end -}}
+{{- toYaml $config -}}
 {{- end -}}
 
 {{- define "broker.config.tls" -}}
@@ -70,26 +74,6 @@ group: {{ int64 $root.Values.security.fsGroup }}
 {{- range $name, $client := $config.clients -}}
 {{- $_ := set $config.clients $name (omit $client "credentials") -}}
 {{- end -}}
+{{- with include "broker.rotations" . | fromJson -}}{{- $_ := set $config "rotations" . -}}{{- end -}}
 {{- omit $config "credentials" "log" | toJson | sha256sum -}}
-{{- end -}}
-
-{{/* The least Vault policy of this release. */}}
-{{- define "broker.policy" -}}
-{{- $rules := dict -}}{{- $leased := false -}}
-{{- range $name, $credential := .Values.credentials -}}
-{{- $source := $credential.source -}}
-{{- if eq $source.kind "kv" -}}
-{{- $_ := set $rules (printf (ternary "%s/%s" "%s/data/%s" (eq (int (default 2 $source.version)) 1)) $source.mount $source.path) "read" -}}
-{{- else -}}
-{{- if eq $source.kind "leased" -}}{{- $leased = true -}}{{- end -}}
-{{- $_ := set $rules $source.path (ternary "update" "read" (eq (default "read" $source.method) "write")) -}}
-{{- end -}}
-{{- end -}}
-{{- if $leased -}}
-{{- $_ := set $rules "sys/leases/renew" "update" -}}
-{{- $_ := set $rules "sys/leases/revoke" "update" -}}
-{{- end -}}
-{{- range $path := keys $rules | sortAlpha }}
-path {{ $path | quote }} { capabilities = [{{ get $rules $path | quote }}] }
-{{- end }}
 {{- end -}}

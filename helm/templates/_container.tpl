@@ -10,8 +10,10 @@
   {{- if eq (include "broker.mode" .) "native" }}
   restartPolicy: Always
   {{- end }}
-  {{- with .Values.broker.extraEnv }}
-  env: {{- toYaml . | nindent 4 }}
+  {{- if or .Values.broker.extraEnv (include "broker.rotatesHere" .) }}
+  env:
+    {{- if include "broker.rotatesHere" . }}{{- include "broker.kubernetesEnv" . | nindent 4 }}{{- end }}
+    {{- with .Values.broker.extraEnv }}{{- toYaml . | nindent 4 }}{{- end }}
   {{- end }}
   ports:
     - {name: broker-ops, containerPort: {{ $operations }}}
@@ -39,6 +41,7 @@
   securityContext: {{- include "broker.securityContext" (dict "root" . "uid" .Values.broker.uid) | nindent 4 }}
   volumeMounts:
     {{- include "broker.mounts" . | nindent 4 }}
+    {{- if include "broker.rotatesHere" . }}{{- include "broker.kubernetesMount" . | nindent 4 }}{{- end }}
     {{- range $name, $server := .Values.servers }}
     - {name: broker-client-{{ $name }}, mountPath: /run/broker/{{ $name }}}
     {{- end }}

@@ -70,11 +70,16 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- end -}}
 
 {{- define "broker.image" -}}
-{{- $image := .Values.image -}}
+{{- include "broker.imageOf" (list . (ternary .Values.rotation.image .Values.image (eq (include "broker.rotatesHere" .) "true"))) -}}
+{{- end -}}
+
+{{/* list root image */}}
+{{- define "broker.imageOf" -}}
+{{- $root := index . 0 -}}{{- $image := index . 1 -}}
 {{- if $image.digest -}}
 {{- printf "%s@%s" $image.repository $image.digest -}}
 {{- else -}}
-{{- printf "%s:%s" $image.repository (default .Chart.AppVersion $image.tag) -}}
+{{- printf "%s:%s" $image.repository (default $root.Chart.AppVersion $image.tag) -}}
 {{- end -}}
 {{- end -}}
 

@@ -35,24 +35,38 @@
 {{- toJson $ports -}}
 {{- end -}}
 
-{{/* list root peers: pods of NetworkPolicy peers as Cilium's endpoint selectors, which take namespaces by label. */}}
-{{- define "broker.ciliumEndpoints" -}}
-{{- range index . 1 }}
-{{- if .ipBlock -}}
-{{- fail "networkPolicy: with flavor cilium peers of dns and ingress are pods and namespaces; ipBlock is for vault.to and upstreams." -}}
-{{- end -}}
-{{- $pods := default dict .podSelector -}}{{- $spaces := default dict .namespaceSelector -}}
-{{- if or $pods.matchExpressions $spaces.matchExpressions -}}
-{{- fail "networkPolicy: with flavor cilium write peers with matchLabels; matchExpressions are not carried over." -}}
-{{- end -}}
-{{- $labels := dict -}}
-{{- range $key, $value := default dict $pods.matchLabels -}}{{- $_ := set $labels (printf "k8s:%s" $key) $value -}}{{- end -}}
-{{- range $key, $value := default dict $spaces.matchLabels -}}{{- $_ := set $labels (printf "k8s:io.cilium.k8s.namespace.labels.%s" $key) $value -}}{{- end -}}
-{{- if and (hasKey . "namespaceSelector") (not $spaces.matchLabels) }}
-- matchExpressions: [{key: "k8s:io.kubernetes.pod.namespace", operator: Exists}]
-  matchLabels: {{ toJson $labels }}
-{{- else }}
-- matchLabels: {{ toJson $labels }}
+{{/* Egress of every pod of the release, as a NetworkPolicy has it: DNS and Vault. */}}
+{{- define "broker.egress" -}}
+{{- $policy := .Values.networkPolicy -}}
+{{- with $policy.dns.to }}
+- to: {{- toYaml . | nindent 4 }}
+  ports:
+    {{- range $policy.dns.ports }}
+    - {protocol: UDP, port: {{ int . }}}
+    - {protocol: TCP, port: {{ int . }}}
+    {{- end }}
 {{- end }}
+- to: {{- include "broker.vaultPeers" . | fromJsonArray | toYaml | nindent 4 }}
+  ports:
+    - {protocol: TCP, port: {{ include "broker.vaultPort" . }}}
+{{- end -}}
+
+{{/* Declared blocks with their ports: upstreams, providers. */}}
+{{- define "broker.egressBlocks" -}}
+{{- range . }}
+- to:
+    - ipBlock: {{- omit . "ports" | toYaml | nindent 8 }}
+  ports:
+    {{- range default (list 443) .ports }}
+    - {protocol: TCP, port: {{ int . }}}
+    {{- end }}
 {{- end }}
+{{- end -}}
+
+{{/* Of whoever rotates: the API server and the providers. */}}
+{{- define "broker.egressRotation" -}}
+- to: {{- toYaml .Values.networkPolicy.apiServer.to | nindent 4 }}
+  ports:
+    - {protocol: TCP, port: {{ int .Values.networkPolicy.apiServer.port }}}
+{{- include "broker.egressBlocks" .Values.networkPolicy.providers }}
 {{- end -}}

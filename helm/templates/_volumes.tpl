@@ -2,42 +2,51 @@
 
 {{/* include "broker.volumes" . : for spec.volumes of the pod. */}}
 {{- define "broker.volumes" -}}
+{{ include "broker.processVolumes" (list . (include "broker.configName" .)) }}
+{{- if include "broker.rotatesHere" . }}
+{{ include "broker.kubernetesVolume" . }}
+{{- end }}
+{{- range $name, $server := .Values.servers }}
+- name: broker-client-{{ $name }}
+  emptyDir: {medium: Memory, sizeLimit: 1Mi}
+{{- end }}
+{{- end -}}
+
+{{/* list root configMap: of one process, whichever it is. */}}
+{{- define "broker.processVolumes" -}}
+{{- $root := index . 0 -}}{{- $tls := $root.Values.vault.tls -}}
 - name: broker-config
   configMap:
-    name: {{ include "broker.configName" . }}
+    name: {{ index . 1 }}
 - name: broker-token
   projected:
     defaultMode: 0440
     sources:
       - serviceAccountToken:
           path: token
-          audience: {{ .Values.serviceAccount.audience | quote }}
-          expirationSeconds: {{ int .Values.serviceAccount.expirationSeconds }}
+          audience: {{ $root.Values.serviceAccount.audience | quote }}
+          expirationSeconds: {{ int $root.Values.serviceAccount.expirationSeconds }}
 - name: broker-admin
   emptyDir: {medium: Memory, sizeLimit: 1Mi}
 - name: broker-tmp
   emptyDir: {medium: Memory, sizeLimit: 16Mi}
-{{- with .Values.vault.tls.caConfigMap }}
+{{- with $tls.caConfigMap }}
 - name: broker-ca
   configMap:
     name: {{ . }}
-    items: [{key: {{ $.Values.vault.tls.caKey | quote }}, path: ca.crt}]
+    items: [{key: {{ $root.Values.vault.tls.caKey | quote }}, path: ca.crt}]
 {{- end }}
-{{- with .Values.vault.tls.caSecret }}
+{{- with $tls.caSecret }}
 - name: broker-ca
   secret:
     secretName: {{ . }}
-    items: [{key: {{ $.Values.vault.tls.caKey | quote }}, path: ca.crt}]
+    items: [{key: {{ $root.Values.vault.tls.caKey | quote }}, path: ca.crt}]
 {{- end }}
-{{- with .Values.vault.tls.clientSecret }}
+{{- with $tls.clientSecret }}
 - name: broker-tls
   secret:
     secretName: {{ . }}
     defaultMode: 0440
-{{- end }}
-{{- range $name, $server := .Values.servers }}
-- name: broker-client-{{ $name }}
-  emptyDir: {medium: Memory, sizeLimit: 1Mi}
 {{- end }}
 {{- end -}}
 

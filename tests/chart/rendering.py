@@ -20,6 +20,8 @@ import yaml
 from helm_python.chart import Chart
 from helm_python.errors import HelmError
 
+from tests.chart.cases_rotation import ROTATION_CASES
+
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "helm"
 VERSIONS = ("1.20.0", "1.27.0", "1.29.0", "1.33.0", f"{kubernetes_validate.latest_version()}")
@@ -183,6 +185,7 @@ CASES: dict[str, dict[str, Any]] = {
         },
         "servers": {"search-mcp": {"credentials": ["old", "cert"]}},
     },
+    **ROTATION_CASES,
 }
 """What is changed against MINIMAL, by what the case is about."""
 
@@ -206,9 +209,14 @@ class Release:
 
     @property
     def pod(self) -> dict[str, Any]:
-        """``spec`` of the Deployment's pods."""
-        spec: dict[str, Any] = self.one("Deployment")["spec"]["template"]["spec"]
-        return spec
+        """``spec`` of the servers' pods."""
+        (spec,) = (
+            one["spec"]["template"]["spec"]
+            for one in self.all("Deployment")
+            if one["spec"]["selector"]["matchLabels"]["app.kubernetes.io/component"] == "servers"
+        )
+        found: dict[str, Any] = spec
+        return found
 
     def container(self, name: str) -> dict[str, Any]:
         """A container of the pod, an init container included."""

@@ -22,7 +22,8 @@ def release(request: pytest.FixtureRequest) -> Release:
 
 
 def pods(release: Release) -> list[dict[str, Any]]:
-    return [release.pod, release.one("Pod")["spec"]]
+    deployed = [one["spec"]["template"]["spec"] for one in release.all("Deployment")]
+    return [*deployed, release.one("Pod")["spec"]]
 
 
 def mounts(release: Release, container: str) -> dict[str, dict[str, Any]]:
@@ -49,7 +50,7 @@ def test_only_the_broker_mounts_a_service_account_token(release: Release) -> Non
         assert source["serviceAccountToken"]["audience"] == "vault"
         assert 600 <= source["serviceAccountToken"]["expirationSeconds"] <= 3600
         for one in containers(pod):
-            if one["name"] not in {"broker", "check"}:
+            if one["name"] not in {"broker", "check", "rotator"}:
                 assert not secret & {mount["name"] for mount in one["volumeMounts"]}
     for account in release.all("ServiceAccount"):
         assert account["automountServiceAccountToken"] is False
@@ -138,7 +139,7 @@ def test_the_network_is_closed_but_for_what_is_declared(release: Release) -> Non
         assert policy["spec"]["enableDefaultDeny"] == {"ingress": True, "egress": True}
         for rule in policy["spec"]["egress"]:
             assert rule["toPorts"]
-            assert {"toEndpoints", "toCIDRSet", "toFQDNs"} & set(rule)
+            assert {"toEndpoints", "toCIDRSet", "toFQDNs", "toEntities"} & set(rule)
 
 
 def test_declared_peers_and_ports_arrive_in_the_policy() -> None:

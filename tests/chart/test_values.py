@@ -12,6 +12,7 @@ import yaml
 from helm_python.chart import lint
 
 from broker.settings.schema import json_schema
+from tests.chart.cases_rotation import cilium, values
 from tests.chart.rendering import CASES, CHART, MINIMAL, chart, merged, refusal, render
 
 VALUES = (CHART / "values.yaml").read_text()
@@ -124,6 +125,9 @@ def test_the_schema_is_closed_and_knows_every_value() -> None:
         ({"credentials": {"search-api": {"source": {"pol": "1m"}}}}, "source"),
         ({"sidecar": {"mode": "nativ"}}, "sidecar/mode"),
         ({"startup": {"minutes": 5}}, "startup/minutes"),
+        ({"rotation": {"mode": "on"}}, "rotation/mode"),
+        ({"rotation": {"rotater": {}}}, "rotater"),
+        ({"rotation": {"election": {"leaseDuration": "15"}}}, "leaseDuration"),
         ({"serviceAccount": {"expirationSeconds": 60}}, "expirationSeconds"),
         ({"listeners": {"tcp": ["0.0.0.0:8210"]}}, "listeners/tcp"),
         ({"servers": {"Search": {"image": "x"}}}, "Search"),
@@ -146,6 +150,30 @@ CONTRADICTIONS: list[tuple[dict[str, Any], str]] = [
     ({"serviceAccount": {"create": False}}, "name the account"),
     ({"networkPolicy": {"upstreamNames": ["a.example"]}}, "flavor cilium"),
     ({"podDisruptionBudget": {"enabled": True}}, "protects nothing"),
+    (
+        merged(values("rotator"), {"rotation": {"installation": ""}}),
+        "give this installation a name",
+    ),
+    ({"rotation": {"mode": "sidecar", "installation": "a"}}, "no credential has rotation"),
+    (
+        merged(
+            values("rotator"),
+            {"rotation": {"rotator": {"vaultRole": "search-mcp-secrets-broker"}}},
+        ),
+        "give the rotator another",
+    ),
+    (
+        merged(values("rotator"), {"networkPolicy": {"providerNames": ["a.example"]}}),
+        "networkPolicy.providerNames needs",
+    ),
+    (
+        merged(values("sidecar"), {"networkPolicy": {"apiServer": {"to": []}}}),
+        "networkPolicy.apiServer.to is empty",
+    ),
+    (
+        merged(values("rotator"), {"networkPolicy": {"providers": []}}),
+        "declare networkPolicy.providers",
+    ),
     ({"servers": {"other": {}}}, "servers.other.image is missing"),
     ({"servers": {"broker": {"image": "x"}}}, "choose another"),
     ({"servers": {"search-mcp": {"credentials": ["gone"]}}}, "names gone"),
@@ -305,6 +333,15 @@ OTHER: dict[str, Any] = {
     "networkPolicy.upstreamNames": ["a.example"],
     "networkPolicy.ingress.servers": PEER,
     "networkPolicy.ingress.metrics": PEER,
+    "rotation.mode": "sidecar",
+    "rotation.image.digest": "sha256:" + "1" * 64,
+    "rotation.election.leaseDuration": "40s",
+    "rotation.election.renewDeadline": "7s",
+    "rotation.election.retryPeriod": "3s",
+    "rotation.rotator.resources": {"limits": {"memory": "1Gi"}},
+    "networkPolicy.apiServer.to": PEER,
+    "networkPolicy.providers": [{"cidr": "203.0.113.8/32"}],
+    "networkPolicy.providerNames": ["a.example"],
     "metrics.podMonitor.interval": "3s",
     "metrics.podMonitor.labels": {"a": "b"},
     "metrics.prometheusRule.labels": {"a": "b"},
@@ -313,6 +350,11 @@ OTHER: dict[str, Any] = {
 CONTEXT: dict[str, dict[str, Any]] = {
     "vault.tls.caKey": {"vault": {"tls": {"caSecret": "ca"}}},
     "networkPolicy.upstreamNames": {"networkPolicy": {"flavor": "cilium"}},
+    "rotation": values("rotator"),
+    "networkPolicy.apiServer.to": values("rotator"),
+    "networkPolicy.apiServer.port": values("rotator"),
+    "networkPolicy.providers": values("rotator"),
+    "networkPolicy.providerNames": cilium("rotator"),
     "serviceAccount.create": {"serviceAccount": {"name": "mine"}},
     "podDisruptionBudget": {
         "deployment": {"replicas": 2},
