@@ -28,8 +28,14 @@ RUN /opt/build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /dist /s
     && mkdir -p /opt/run/broker \
     && mkdir --mode=0700 /opt/run/broker-admin
 
-# --- broker: server and client; no mcp, no demo, no kubernetes ---
-FROM ${PYTHON_IMAGE} AS broker
+# --- build-rotator: the same and a client for Kubernetes ---
+FROM build AS build-rotator
+
+COPY requirements/rotator.txt /lock/
+RUN /opt/build/bin/pip --python /opt/broker/bin/python install --require-hashes -r /lock/rotator.txt
+
+# --- base: all of either image but the packages ---
+FROM ${PYTHON_IMAGE} AS base
 
 ARG VERSION=0.1.0
 ARG REVISION=unknown
@@ -39,7 +45,6 @@ LABEL org.opencontainers.image.title="mcp-secrets-broker" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
 
-COPY --from=build /opt/broker /opt/broker
 # Without volumes the broker still has somewhere to put its sockets; with them these are covered.
 COPY --from=build --chown=65532:65532 /opt/run /run
 ENV HOME=/tmp \
@@ -52,3 +57,13 @@ USER 65532:65532
 EXPOSE 8211
 ENTRYPOINT ["broker"]
 CMD ["run"]
+
+# --- rotator: what replaces upstream keys, as 'broker rotator' or in a sidecar that may ---
+FROM base AS rotator
+
+COPY --from=build-rotator /opt/broker /opt/broker
+
+# --- broker: server and client; no mcp, no demo, no kubernetes. The last, so the one of a build without a target ---
+FROM base AS broker
+
+COPY --from=build /opt/broker /opt/broker

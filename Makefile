@@ -43,21 +43,23 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 
 lock: $(STAMP)
 	$(COMPILE) pyproject.toml --extra server --output-file requirements/server.txt
+	$(COMPILE) pyproject.toml --extra server --extra kubernetes --output-file requirements/rotator.txt
 	$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' \
 		| $(COMPILE) - --output-file requirements/build.txt
 
 # For builds that cannot reach an index. Another platform: make wheels WHEELS_FOR='--platform manylinux_2_28_aarch64'
 wheels: wheels/.fetched
 
-wheels/.fetched: requirements/build.txt requirements/server.txt | $(STAMP)
+wheels/.fetched: requirements/build.txt requirements/rotator.txt | $(STAMP)
 	rm -rf wheels
 	$(BIN)/python -m pip download --quiet --disable-pip-version-check --require-hashes --no-deps --only-binary :all: --python-version 3.11 \
 		$(WHEELS_FOR) --dest wheels $(foreach lock,$^,--requirement $(lock))
 	touch $@
 
 IMAGE ?= mcp-secrets-broker:latest
+TARGET ?= broker
 image:
-	docker build --target broker --build-arg REVISION=$$(git rev-parse HEAD) --tag $(IMAGE) $(BUILD_OPTIONS) .
+	docker build --target $(TARGET) --build-arg REVISION=$$(git rev-parse HEAD) --tag $(IMAGE) $(BUILD_OPTIONS) .
 
 # What is made of other files and compared in tests: the chart's snapshot, README table and schema, k8s/rendered.
 rendered: $(STAMP)

