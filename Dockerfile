@@ -31,6 +31,9 @@ RUN /opt/build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /dist /s
 # --- build-rotator: the same and a client for Kubernetes ---
 FROM build AS build-rotator
 
+# A stage does not inherit arguments, only the environment.
+ARG PIP_INDEX_URL
+ARG PIP_NO_INDEX
 COPY requirements/rotator.txt /lock/
 RUN /opt/build/bin/pip --python /opt/broker/bin/python install --require-hashes -r /lock/rotator.txt
 
