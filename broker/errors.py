@@ -619,8 +619,15 @@ class InsufficientScope(CallerForbidden):
     code = "insufficient_scope"
     remedy = "Ask for a token with the scope that the answer names."
 
-    def __init__(self, message: str = "", *, scope: str = "", reason: str = "") -> None:
-        super().__init__(message, reason=reason)
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        scope: str = "",
+        reason: str = "",
+        remedy: str | None = None,
+    ) -> None:
+        super().__init__(message, reason=reason, remedy=remedy)
         self.scope = scope
 
 
