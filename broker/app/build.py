@@ -29,9 +29,9 @@ from broker.api.sockets import TcpAddress, UnixAddress
 from broker.app import rotation, translate
 from broker.app.masking import Masking
 from broker.app.process import connections
+from broker.app.trail import Trail
 from broker.app.vault import vault_client, vault_login
 from broker.audit.log import AuditLog
-from broker.audit.sinks import opener
 from broker.clock import Clock
 from broker.credentials.keeper import Deps
 from broker.credentials.keepers import Keepers
@@ -70,6 +70,7 @@ class Broker:
     token_files: TokenFiles
     authorizer: ListAuthorizer
     audit: AuditLog
+    trail: Trail
     service: HandoutService
     health: Health
     rotation: rotation.Rotation | None
@@ -117,6 +118,13 @@ def build(
     clients = translate.clients(settings)
     events = Events(metrics)
     vault = vault_client(settings.vault, clock=clock, metrics=metrics)
+    audit = AuditLog(
+        translate.audit_sink(settings.audit),
+        clock=clock,
+        metrics=metrics,
+        on_failure=settings.audit.on_failure,
+    )
+    trail = Trail(audit, clock)
     session = Session(
         vault,
         vault_login(settings.vault.auth, vault),
@@ -124,6 +132,7 @@ def build(
         rng=rng,
         metrics=metrics,
         linger=settings.vault.timeout + LINGER,
+        observer=trail,
     )
     store = CredentialStore(clock)
     masking = Masking(clock, redactor)
@@ -142,13 +151,8 @@ def build(
             recorder=metrics,
             events=events,
             new_version=lambda: secrets.token_hex(8),  # never reused, on any replica
+            observer=trail,
         ),
-    )
-    audit = AuditLog(
-        opener(settings.audit.file),
-        clock=clock,
-        metrics=metrics,
-        on_failure=settings.audit.on_failure,
     )
     rotates = rotation.build_rotation(
         settings,
@@ -189,6 +193,7 @@ def build(
         token_files=TokenFiles(Path(settings.listeners.socket_directory), callers, own_uid=own_uid),
         authorizer=authorizer,
         audit=audit,
+        trail=trail,
         service=service,
         health=health,
         rotation=rotates,
