@@ -149,11 +149,6 @@ def who_fields(
     return fields + listed("policies", policies, POLICIES) if policies else fields
 
 
-def claim_fields(uid: int | None, tool: str, mcp_request_id: str) -> str:
-    """``who_fields`` of a caller without a scoped token."""
-    return who_fields(uid=uid, tool=tool, mcp_request_id=mcp_request_id)
-
-
 def argument_fields(key: bytes, content: bytes) -> str:
     """A tool's arguments as keyed digest and size, with the comma, where they were part of it.
 

@@ -25,8 +25,8 @@ _WHO: Final = (
     "token_id",
     "subject",
     "policies",
-    "arguments",
 )
+_ARGUMENTS: Final = "arguments"
 _VALUE: Final = ("source_version", "lease")
 
 
@@ -49,17 +49,17 @@ KINDS: Final[Mapping[str, Kind]] = {
     "handout": Kind(
         "before each answer that carries a value",
         ("result", "request_id", "client", "credential", "version", "use_until"),
-        (*_WHO, *_VALUE),
+        (*_WHO, _ARGUMENTS, *_VALUE),
     ),
     "revalidated": Kind(
         "before each 304: the caller's version is the newest, and may be used longer",
         ("result", "request_id", "client", "credential", "version", "use_until"),
-        (*_WHO, *_VALUE),
+        (*_WHO, _ARGUMENTS, *_VALUE),
     ),
     "refusal": Kind(
         "for each refused request that named or missed a caller or a credential",
         ("result", "reason", "request_id"),
-        ("client", *_WHO, "credential"),
+        ("client", *_WHO, _ARGUMENTS, "credential"),
     ),
     "report": Kind(
         "after each report of a refused key that was taken",
@@ -133,7 +133,8 @@ MEMBERS: Final[Mapping[str, tuple[Mapping[str, Any], str]]] = {
     "result": (
         _TEXT,
         (
-            "`ok`, `not_modified`, `newer`, `conflict`, `renewed`, `replaced`, `changed`, `applied`, "
+            "`ok`, `not_modified`, `newer`, `conflict`, `renewed`, `replaced`, `changed`, "
+            "`applied`, "
             "`refused`, or the code of an error"
         ),
     ),
@@ -141,8 +142,8 @@ MEMBERS: Final[Mapping[str, tuple[Mapping[str, Any], str]]] = {
         _TEXT,
         (
             "the truth behind a refusal, which the caller is not told: `unknown` or `not_allowed`, "
-            "which proof failed, why there is no value; why a token was revoked, a rotation began, a "
-            "configuration was refused, a process ended"
+            "which proof failed, why there is no value; why a token was revoked, a rotation began, "
+            "a configuration was refused, a process ended"
         ),
     ),
     "request_id": (
@@ -154,7 +155,7 @@ MEMBERS: Final[Mapping[str, tuple[Mapping[str, Any], str]]] = {
         _NUMBER,
         "the peer's uid as the kernel vouches for it; absent on TCP",
     ),
-    "address": (_TEXT, "the peer's address, where a policy asks for it"),
+    "address": (_TEXT, "the peer's address; absent on a Unix socket"),
     "tool": (
         _TEXT,
         "the MCP tool: a *claim* of the caller in `Broker-Tool`, unless there is a `token_id`",
@@ -201,8 +202,8 @@ MEMBERS: Final[Mapping[str, tuple[Mapping[str, Any], str]]] = {
     "step": (
         _TEXT,
         (
-            "what was done: `created`, `rotated`, `rolled_back`, `retired`, `swept` and the others in "
-            "[metrics](metrics.md#words)"
+            "what was done: `created`, `rotated`, `rolled_back`, `retired`, `swept` and the others "
+            "in [metrics](metrics.md#words)"
         ),
     ),
     "rotation": (

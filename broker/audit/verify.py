@@ -98,6 +98,8 @@ class Verifier:
         self._believed: list[Head] = []
         """Links that the next record may follow; the first is the most likely."""
         self._before_first = True
+        self._anchor: Head | None = None
+        """What the first file goes on after; it cannot come later."""
         self._beginnings: set[bytes] = set()
         """Links of first records: a second one is a copy."""
         self._good = 0
@@ -153,6 +155,8 @@ class Verifier:
         self._verdict.records += 1
         link = bytes.fromhex(head.chain)
         self._compare(head)
+        if head == self._anchor:
+            self._fault("comes after what goes on from it: the files are in a wrong order")
         if self._before_first:
             self._before_first = False
             if head.sequence > 1:
@@ -223,7 +227,7 @@ class Verifier:
         if self._before_first:
             self._note(f"begins after record {head.sequence}: older files are not here")
             self._before_first = False
-            self._believed = [head]
+            self._believed, self._anchor = [head], head
         elif head not in self._believed:
             last = self._believed[0].sequence if self._believed else 0
             self._fault(
