@@ -27,6 +27,8 @@ from broker.api.operations import create_operations_plane
 from broker.api.problems import Problems, RequestIds
 from broker.api.sockets import TcpAddress, UnixAddress
 from broker.app import rotation, translate
+from broker.app.audit_head import AuditHead
+from broker.app.audit_log import audit_log
 from broker.app.masking import Masking
 from broker.app.process import connections
 from broker.app.trail import Trail
@@ -70,6 +72,7 @@ class Broker:
     token_files: TokenFiles
     authorizer: ListAuthorizer
     audit: AuditLog
+    audit_head: AuditHead
     trail: Trail
     service: HandoutService
     health: Health
@@ -118,12 +121,9 @@ def build(
     clients = translate.clients(settings)
     events = Events(metrics)
     vault = vault_client(settings.vault, clock=clock, metrics=metrics)
-    audit = AuditLog(
-        translate.audit_sink(settings.audit),
-        clock=clock,
-        metrics=metrics,
-        on_failure=settings.audit.on_failure,
-    )
+    audit = audit_log(settings.audit, clock=clock, metrics=metrics)
+    head = AuditHead(audit, events, clock)
+    metrics.audit_sequence = head.sequence
     trail = Trail(audit, clock)
     session = Session(
         vault,
@@ -193,6 +193,7 @@ def build(
         token_files=TokenFiles(Path(settings.listeners.socket_directory), callers, own_uid=own_uid),
         authorizer=authorizer,
         audit=audit,
+        audit_head=head,
         trail=trail,
         service=service,
         health=health,
@@ -237,6 +238,7 @@ def _listeners(
             health=broker.health,
             keepers=broker.keepers,
             vault=lambda: _session_status(broker),
+            audit=broker.audit_head.status,
             replace_token=lambda name: _replace_token(broker, name),
             quit_broker=quit_broker,
             problems=problems,

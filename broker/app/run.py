@@ -182,6 +182,7 @@ async def _start(broker: Broker, tasks: Tasks, reload: Reload) -> None:
         await listener.start()
     for name, work in broker.rotation.tasks() if broker.rotation else ():
         tasks.start(name, work)
+    tasks.start("audit head", broker.audit_head.run())
     tasks.start("reload", reload.run())
     broker.health.started = True
     log.info("started", extra={"ready": broker.health.ready()})
@@ -209,6 +210,7 @@ async def shut_down(broker: Broker, tasks: Tasks, ending: Ending) -> None:
     except TimeoutError:
         log.warning("stopping: late answers of Vault are left to expire")
     broker.trail.stopped(reason=ending.reason or "cancelled", exit_code=ending.exit_code)
+    broker.audit_head.tell()
     await broker.audit.close(deadline)
     await _stop([*broker.admin, *broker.operations], deadline)
 

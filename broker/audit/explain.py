@@ -139,7 +139,7 @@ def _policies(one: Record, describe: Describe | None) -> Iterator[str]:
     if policies:
         yield f"  Decided by: {', '.join(map(_said, policies))}."
     for policy in policies if describe is not None else ():
-        text = describe(policy) if describe is not None else ""
+        text = describe(str(policy)) if describe is not None else ""
         for line in text.splitlines():
             yield f"    {_said(line)}"
 

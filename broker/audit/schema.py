@@ -103,7 +103,11 @@ KINDS: Final[Mapping[str, Kind]] = {
         ("digest", "host"),
     ),
     "stop": Kind("last of all, when the process ends in order", ("reason",), ("exit_code",)),
-    "gap": Kind("before the first record after some were lost (`on_failure: allow`)", ("lost",)),
+    "gap": Kind(
+        "before the first record after some were lost (`on_failure: allow`), and after a piece of "
+        "one",
+        ("lost",),
+    ),
     "head": Kind(
         "at the top of a file that goes on where another was full; repeats the `seq` and `chain` "
         "of its last record",
@@ -223,8 +227,8 @@ MEMBERS: Final[Mapping[str, tuple[Mapping[str, Any], str]]] = {
     "host": (_TEXT, "name of the machine: in Kubernetes of the pod"),
     "exit_code": (_NUMBER, "what the process ends with; absent when an error ends it"),
     "lost": (
-        {"type": "integer", "minimum": 1},
-        "how many records before this line could not be written",
+        _NUMBER,
+        "how many records before this line could not be written; 0 after a piece of one",
     ),
     "file": (_TEXT, "name of the file before this one"),
 }

@@ -121,6 +121,4 @@ def chained(
 
 def plain(count: int) -> list[bytes]:
     """So many hand-outs, each unlike the others."""
-    return [
-        record.handout_line(TIME, f"r{number}", "c", "", BARE, "ok") for number in range(count)
-    ]
+    return [record.handout_line(TIME, f"r{number}", "c", "", BARE, "ok") for number in range(count)]

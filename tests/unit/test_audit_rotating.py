@@ -33,6 +33,13 @@ def write(sink: sinks.Sink, lines: list[bytes]) -> None:
         assert sink.write(line) == len(line)
 
 
+def freed() -> None:
+    """Wait for the threads that free old files."""
+    for thread in threading.enumerate():
+        if thread.name == "old audit file":
+            thread.join(PATIENCE)
+
+
 def faults(path: Path) -> list[str]:
     verifier = Verifier(KEY)
     for file in in_order([str(path)]):
@@ -74,9 +81,7 @@ def test_only_so_many_files_stay(tmp_path: Path) -> None:
     sink = opened(path, keep=2)
     write(sink, LINES[:100])
     sink.close()
-    for thread in threading.enumerate():
-        if thread.name == "old audit file":
-            thread.join(PATIENCE)
+    freed()
     assert sorted(one.name for one in tmp_path.iterdir()) == [
         "audit.log",
         "audit.log.1",
@@ -212,6 +217,7 @@ def test_what_is_no_file_never_rotates(tmp_path: Path) -> None:
 
 
 def open_files() -> int:
+    freed()
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
