@@ -15,6 +15,8 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
+from broker.audit.schema import KINDS
+
 Record = Mapping[str, Any]
 Describe = Callable[[str], str]
 """The text of a policy by its id."""
@@ -72,6 +74,7 @@ def _as_written(record: Record) -> bool:
     """Whether what lines join by has the shape that the broker gives it."""
     return (
         all(isinstance(record.get(name, ""), str) for name in _JOINED)
+        and record.get("kind") in KINDS
         and isinstance(record.get("policies", []), list)
         and isinstance(record.get("arguments", {}), dict)
     )

@@ -90,10 +90,20 @@ class Verifier:
         key: of the chain; empty for one without a key.
         wanted: a head that must be among the records.
         partial: whether records may be missing before the first line.
+        mixed: whether other lines may stand between the records, as where a container's two
+            outputs are collected into one.
     """
 
-    def __init__(self, key: bytes, wanted: Head | None = None, *, partial: bool = False) -> None:
-        self._key, self._wanted, self._partial = key, wanted, partial
+    def __init__(
+        self,
+        key: bytes,
+        wanted: Head | None = None,
+        *,
+        partial: bool = False,
+        mixed: bool = False,
+    ) -> None:
+        self._key, self._wanted = key, wanted
+        self._partial, self._mixed = partial, mixed
         self._verdict = Verdict()
         self._believed: list[Head] = []
         """Links that the next record may follow; the first is the most likely."""
@@ -244,6 +254,8 @@ class Verifier:
     def _no_record(self, text: bytes) -> None:
         if text.startswith(b'{"time":"') and _MARK not in text and not text.endswith(b"}"):
             self._note("is a piece of a record that could not be written whole")
+        elif self._mixed and not _LINK.search(text):
+            return
         elif not text:
             self._fault("is empty: it was edited or inserted")
         else:

@@ -58,6 +58,11 @@ def add(commands: Commands) -> None:
         action="store_true",
         help="records before the first line may be missing, as in a log that somebody cut",
     )
+    verify.add_argument(
+        "--mixed",
+        action="store_true",
+        help="lines of others may stand between the records, as in what 'kubectl logs' shows",
+    )
     verify.set_defaults(call=call_verify)
     schema = add_command(inner, "schema", about="print the JSON Schema (2020-12) of a line")
     schema.set_defaults(call=print_schema)
@@ -83,7 +88,7 @@ def call_verify(arguments: argparse.Namespace) -> int:
 
     key = read_key(arguments.key_file) if arguments.key_file else b""
     wanted = _wanted(arguments)
-    verifier = Verifier(key, wanted, partial=arguments.partial)
+    verifier = Verifier(key, wanted, partial=arguments.partial, mixed=arguments.mixed)
     files = in_order(arguments.files)
     for path in files:
         for number, line in enumerate(lines(path), 1):

@@ -13,9 +13,13 @@ LINES = list(chained(plain(6)))
 
 
 def judge(
-    *files: list[bytes], key: bytes = KEY, wanted: Head | None = None, partial: bool = False
+    *files: list[bytes],
+    key: bytes = KEY,
+    wanted: Head | None = None,
+    partial: bool = False,
+    mixed: bool = False,
 ) -> Verdict:
-    verifier = Verifier(key, wanted, partial=partial)
+    verifier = Verifier(key, wanted, partial=partial, mixed=mixed)
     for number, lines in enumerate(files):
         for place, line in enumerate(lines, 1):
             verifier.line(f"audit.log.{number}", place, line)
@@ -113,6 +117,21 @@ def test_an_inserted_line_is_found(text: bytes) -> None:
     """What carries no link was not written by the broker."""
     lines = [*LINES[:3], text, *LINES[3:]]
     assert [place for place, _ in told(judge(lines))] == [4]
+
+
+def test_lines_of_others_are_passed_over_when_told_to() -> None:
+    """Two outputs of a container in one: the log's lines are no faults, changed records are."""
+    foreign = b'{"time":"2027-01-15T08:00:00Z","level":"INFO","message":"started"}\n'
+    lines = [foreign, *LINES[:3], b"plain text\n", *LINES[3:], foreign]
+    assert judge(lines).faults == 3
+    verdict = judge(lines, mixed=True)
+    assert (verdict.findings, verdict.records) == ([], 6)
+    lines[2] = lines[2].replace(b'"c"', b'"d"')
+    assert [place for place, _ in told(judge(lines, mixed=True))] == [3]
+    lines[2] = lines[2].replace(b'{"time"', b'"time"')
+    assert [place for place, _ in told(judge(lines, mixed=True))] == [3]
+    lines[2] = foreign
+    assert [place for place, _ in told(judge(lines, mixed=True))] == [4]
 
 
 def test_a_forged_record_is_found() -> None:
