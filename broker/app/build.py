@@ -198,7 +198,7 @@ def build(
         service=service,
         health=health,
         rotation=rotates,
-        fast=FastHandout(service, problems, specs),
+        fast=FastHandout(service, problems, specs, clock=clock),
         data=[],
         admin=[],
         operations=[],

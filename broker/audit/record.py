@@ -163,24 +163,23 @@ def argument_fields(key: bytes, content: bytes) -> str:
 # --- lines --------------------------------------------------------------------------------
 
 
-def handout_line(
-    time: str, request_id: str, client: str, who: str, value: str, result: str, arguments: str = ""
-) -> bytes:
-    """A hand-out, or with ``result`` ``not_modified`` a revalidation, which carries no value.
+def handout_rest(client: str, who: str, value: str, arguments: str = "") -> str:
+    """The part of a hand-out's record that stays the same for the same request.
 
     Args:
-        time: by ``Stamp``.
-        request_id: the broker's own.
-        client: the authenticated one.
-        who: of ``who_fields``.
-        value: of ``value_fields``.
-        result: ``ok`` or ``not_modified``.
-        arguments: of ``argument_fields``.
+        client: who gets it.
+        who: ``who_fields``.
+        value: ``value_fields``.
+        arguments: ``argument_fields``.
     """
+    return f'"client":{quote(client)}{who}{arguments},{value}}}\n'
+
+
+def handout_line(time: str, request_id: str, result: str, rest: str) -> bytes:
+    """A hand-out, or with ``result`` ``not_modified`` a revalidation, which carries no value."""
     kind = "revalidated" if result == "not_modified" else "handout"
     return (
-        f'{{"time":"{time}","kind":"{kind}","result":"{result}",'
-        f'"request_id":{quote(request_id)},"client":{quote(client)}{who}{arguments},{value}}}\n'
+        f'{{"time":"{time}","kind":"{kind}","result":"{result}","request_id":"{request_id}",{rest}'
     ).encode("ascii")
 
 

@@ -10,6 +10,15 @@ from broker.audit.chain import BEGINNING, chain_of
 TIME = "2027-01-15T08:00:00.250Z"
 KEY = b"0123456789abcdef0123456789abcdef"
 
+
+def handout(
+    time: str, request_id: str, client: str, who: str, value: str, result: str, arguments: str = ""
+) -> bytes:
+    """The record of a hand-out, or with ``not_modified`` of a revalidation."""
+    rest = record.handout_rest(client, who, value, arguments)
+    return record.handout_line(time, request_id, result, rest)
+
+
 WHO = record.who_fields(
     uid=10001,
     address="127.0.0.1",
@@ -54,8 +63,8 @@ def full() -> list[bytes]:
             previous="v-7e",
         ),
         lifecycle.token_line(TIME, "token_minted", **TOKEN),
-        record.handout_line(TIME, "r1", "orders", WHO, VALUE, "ok", arguments),
-        record.handout_line(TIME, "r2", "orders", WHO, VALUE, "not_modified", arguments),
+        handout(TIME, "r1", "orders", WHO, VALUE, "ok", arguments),
+        handout(TIME, "r2", "orders", WHO, VALUE, "not_modified", arguments),
         record.refusal_line(
             TIME, "r3", "orders", WHO, "orders-db", "credential_unknown", "not_allowed", arguments
         ),
@@ -95,8 +104,8 @@ def bare() -> list[bytes]:
         lifecycle.login_line(TIME, "login_failed", generation=None),
         lifecycle.refresh_line(TIME, "a", "vault_denied", **held),
         lifecycle.token_line(TIME, "token_minted", **BARE_TOKEN),
-        record.handout_line(TIME, "r1", "c", "", BARE, "ok"),
-        record.handout_line(TIME, "r2", "c", "", BARE, "not_modified"),
+        handout(TIME, "r1", "c", "", BARE, "ok"),
+        handout(TIME, "r2", "c", "", BARE, "not_modified"),
         record.refusal_line(TIME, "r3", "", "", "", "caller_unauthenticated", "no_proof"),
         record.report_line(TIME, "r4", "c", "", "a", "v", 401, "conflict"),
         lifecycle.token_line(TIME, "token_revoked", **BARE_TOKEN),
@@ -121,4 +130,4 @@ def chained(
 
 def plain(count: int) -> list[bytes]:
     """So many hand-outs, each unlike the others."""
-    return [record.handout_line(TIME, f"r{number}", "c", "", BARE, "ok") for number in range(count)]
+    return [handout(TIME, f"r{number}", "c", "", BARE, "ok") for number in range(count)]

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from broker.audit import lifecycle, record
 from broker.audit.explain import MOST, explain
-from tests.support.auditing import BARE, TIME, TOKEN, WHO, chained, full
+from tests.support.auditing import BARE, TIME, TOKEN, WHO, chained, full, handout
 
 LOG = [*chained(full())]
 DIGEST = record.lease_digest("db/creds/x")
@@ -48,7 +48,7 @@ def test_a_handout_whole() -> None:
 def test_a_bare_handout() -> None:
     """What is not known is not told; a tool without a token is a claim."""
     claim = record.who_fields(tool="search")
-    log = [record.handout_line(TIME, "r9", "c", claim, BARE, "ok")]
+    log = [handout(TIME, "r9", "c", claim, BARE, "ok")]
     assert told("r9", log) == (
         f"{TIME}  a was handed out.\n"
         "  Asked: c, for the tool search, as it claims.\n"
@@ -91,7 +91,7 @@ def test_a_request_that_no_record_names() -> None:
 def test_many_related_records_are_counted() -> None:
     """A long-lived version has many reports: the first are told."""
     report = record.report_line(TIME, "x", "c", "", "a", "v", 401, "conflict")
-    log = [record.handout_line(TIME, "r", "c", "", BARE, "ok"), *[report] * (MOST + 7)]
+    log = [handout(TIME, "r", "c", "", BARE, "ok"), *[report] * (MOST + 7)]
     assert told("r", log).endswith("\n  and 7 more")
 
 
@@ -99,10 +99,10 @@ def test_other_tokens_and_versions_do_not_join() -> None:
     """The same version's name of another credential, or another token, is another story."""
     other = {**TOKEN, "token_id": "st-9", "parent": "", "request_id": "r8"}
     log = [
-        record.handout_line(TIME, "r", "c", WHO, BARE, "ok"),
+        handout(TIME, "r", "c", WHO, BARE, "ok"),
         lifecycle.token_line(TIME, "token_revoked", **other),
         record.report_line(TIME, "x", "c", "", "b", "v", 401, "conflict"),
-        record.handout_line(TIME, "y", "d", record.who_fields(mcp_request_id="42"), BARE, "ok"),
+        handout(TIME, "y", "d", record.who_fields(mcp_request_id="42"), BARE, "ok"),
     ]
     assert "Related" not in told("r", log)
 
@@ -110,11 +110,7 @@ def test_other_tokens_and_versions_do_not_join() -> None:
 @given(st.text(max_size=300), st.text(max_size=300))
 def test_no_text_plays_with_the_terminal(tool: str, policy: str) -> None:
     """Whatever a caller claimed or a policy says is shown printable."""
-    log = [
-        record.handout_line(
-            TIME, "r", "c", record.who_fields(tool=tool, policies=(policy,)), BARE, "ok"
-        )
-    ]
+    log = [handout(TIME, "r", "c", record.who_fields(tool=tool, policies=(policy,)), BARE, "ok")]
     for line in explain(lambda: log, "r", lambda _: policy):
         assert line.isprintable()
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from broker.audit import record
 from broker.protocol.models import format_time
+from tests.support.auditing import handout
 
 CHAIN = len(b',"seq":999999999999999999,"chain":""') + 32
 """Bytes that the log adds to a line."""
@@ -25,7 +26,9 @@ def test_a_handout_says_who_got_what_until_when() -> None:
         use_until="2027-01-15T08:00:30.000Z",
     )
     claims = record.who_fields(uid=10001, tool="list_orders", mcp_request_id="42")
-    line = record.handout_line("2027-01-15T08:00:00.250Z", "r1", "orders", claims, value, "ok")
+    line = record.handout_line(
+        "2027-01-15T08:00:00.250Z", "r1", "ok", record.handout_rest("orders", claims, value)
+    )
     assert json.loads(line) == {
         "time": "2027-01-15T08:00:00.250Z",
         "kind": "handout",
@@ -47,7 +50,7 @@ def test_a_handout_says_who_got_what_until_when() -> None:
 def test_what_is_not_known_is_left_out() -> None:
     """A caller over TCP who names no tool, and a value without lease, give a short line."""
     value = record.value_fields("a", "v", source_version="", lease_id="", use_until="T")
-    line = record.handout_line("T", "r", "c", record.who_fields(), value, "ok")
+    line = record.handout_line("T", "r", "ok", record.handout_rest("c", record.who_fields(), value))
     assert set(json.loads(line)) == {
         "time", "kind", "result", "request_id", "client", "credential", "version", "use_until",
     }  # fmt: skip
@@ -77,7 +80,7 @@ def test_a_gap_says_how_many_are_missing() -> None:
 def test_a_confirmed_version_is_a_kind_of_its_own() -> None:
     """A 304 carries no value: it is no hand-out."""
     value = record.value_fields("a", "v", source_version="", lease_id="", use_until="T")
-    line = json.loads(record.handout_line("T", "r", "c", "", value, "not_modified"))
+    line = json.loads(handout("T", "r", "c", "", value, "not_modified"))
     assert (line["kind"], line["result"], line["version"]) == ("revalidated", "not_modified", "v")
 
 
@@ -94,7 +97,7 @@ def test_who_asks_and_what_decided_stand_in_one_line() -> None:
     )
     value = record.value_fields("a", "v", source_version="3", lease_id="l", use_until="T")
     arguments = record.argument_fields(b"k" * 32, b'{"q":1}')
-    line = json.loads(record.handout_line("T", "r", "c", who, value, "ok", arguments))
+    line = json.loads(handout("T", "r", "c", who, value, "ok", arguments))
     assert line.pop("arguments")["size"] == 7
     assert line == {
         "time": "T",
