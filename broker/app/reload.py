@@ -113,6 +113,8 @@ class Reload:
         broker.metrics.reconfigure(specs, settings.clients)
         broker.callers.configure(clients)
         broker.authorizer.configure(clients, specs)
+        if broker.tokens is not None:
+            broker.tokens.configure(settings)
         broker.service.reconfigure(specs)
         broker.health.configure({name: spec.required for name, spec in specs.items()})
         broker.fast.configure(specs)

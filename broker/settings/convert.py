@@ -10,6 +10,8 @@ from typing import assert_never
 
 from broker.settings import domain, schema
 from broker.settings.convert_rotation import credential_rotation, kubernetes, rotation
+from broker.settings.domain_tokens import TokenSettings
+from broker.settings.schema_tokens import Tokens
 from broker.settings.units import origin, seconds, vault_path
 
 
@@ -39,6 +41,7 @@ def to_domain(file: schema.File) -> domain.Settings:
         credentials={name: _credential(name, one) for name, one in file.credentials.items()},
         rotation=rotation(file.rotation),
         kubernetes=kubernetes(file.kubernetes),
+        tokens=_tokens(file.tokens),
         audit=domain.AuditSettings(
             file=file.audit.file,
             on_failure=file.audit.on_failure,
@@ -51,6 +54,18 @@ def to_domain(file: schema.File) -> domain.Settings:
         stop=domain.StopSettings(
             delay=seconds(file.stop.delay), timeout=seconds(file.stop.timeout)
         ),
+    )
+
+
+def _tokens(tokens: Tokens) -> TokenSettings:
+    return TokenSettings(
+        store=tokens.store,
+        life=seconds(tokens.life),
+        max_life=seconds(tokens.max_life),
+        max_tokens=tokens.max_tokens,
+        mount=vault_path(tokens.mount),
+        path=vault_path(tokens.path) if tokens.path else "",
+        revocation_grace=seconds(tokens.revocation_grace),
     )
 
 

@@ -16,6 +16,7 @@ from broker.settings.domain_rotation import (
     KubernetesSettings,
     RotationSettings,
 )
+from broker.settings.domain_tokens import TokenSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +201,7 @@ class Settings:
     credentials: Mapping[str, CredentialSettings] = field(default_factory=dict)
     rotation: RotationSettings = field(default_factory=RotationSettings)
     kubernetes: KubernetesSettings = field(default_factory=KubernetesSettings)
+    tokens: TokenSettings = field(default_factory=TokenSettings)
     audit: AuditSettings = field(default_factory=AuditSettings)
     log: LogSettings = field(default_factory=LogSettings)
     stop: StopSettings = field(default_factory=StopSettings)

@@ -29,6 +29,7 @@ from broker.clock import Clock, SystemClock
 from broker.telemetry import catalogue as c
 from broker.telemetry.exposition import Family, Histogram, escape, sliced
 from broker.telemetry.rotation import RotationMetrics
+from broker.telemetry.tokens import TokenMetrics
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -79,6 +80,7 @@ class Metrics:
         self._clock = clock or SystemClock()
         self._started = self._clock.wall()
         self.rotation = RotationMetrics()
+        self.tokens = TokenMetrics()
         self._credentials: dict[str, _Credential] = {}
         self._clients: frozenset[str] = frozenset()
         self._states = dict.fromkeys(c.STATES, 0)
@@ -247,6 +249,7 @@ class Metrics:
         )
         yield c.LOGS_DROPPED.head() + c.LOGS_DROPPED.line(self._logs_dropped)
         yield c.EVENT_GAPS.head() + c.EVENT_GAPS.line(self._event_gaps)
+        yield from self.tokens.lines()
         yield from self.rotation.lines(wall)
 
     def _credential_lines(self, wall: float) -> Iterator[str]:

@@ -14,7 +14,6 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
 from heapq import merge
@@ -142,9 +141,7 @@ class Ledger:
         )
         first, number = after
         here = (
-            known
-            for known in found
-            if known.claims.grant.caller != first or known.number > number
+            known for known in found if known.claims.grant.caller != first or known.number > number
         )
         return list(islice(here, size))
 
@@ -206,7 +203,7 @@ class Ledger:
         Returns:
             None when there is nothing more to look at now.
         """
-        found = []
+        found: list[Known] = []
         for _ in range(most):
             if not self._seconds:
                 self._reaped = int(now)

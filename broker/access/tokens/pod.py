@@ -67,6 +67,10 @@ class PodTokens:
         """See ``SubjectTokens.verify``."""
         return own(self._find(token).claims.grant, caller.name)
 
+    def recheck(self, grant: Grant) -> None:
+        """See ``SubjectTokens.recheck``."""
+        recheck(self._ledger.get(grant.id), self._revocations, self._clock)
+
     def look_up(self, token: bytes) -> Claims:
         """See ``TokenStore.look_up``."""
         return self._find(token).claims
@@ -80,9 +84,7 @@ class PodTokens:
         check(known, self._revocations, self._clock)
         return known
 
-    async def mint(
-        self, wish: Wish, *, parent: bytes | None, caller: str, life: float
-    ) -> Minted:
+    async def mint(self, wish: Wish, *, parent: bytes | None, caller: str, life: float) -> Minted:
         """See ``TokenStore.mint``."""
         now, wall = self._clock.now(), self._clock.wall()
         above = None if parent is None else self._find(parent)
@@ -90,7 +92,7 @@ class PodTokens:
             own(above.claims.grant, caller)
         claims = claims_of(
             wish,
-            above and above.claims,
+            None if above is None else above.claims,
             token_id=self._random_bytes(ID_BYTES).hex(),
             caller=caller,
             wall=wall,
@@ -168,6 +170,17 @@ def check(known: Known, revocations: Revocations, clock: Clock) -> None:
         known.checked = revocations.sequence
     if clock.wall() >= known.claims.grant.expires_at or clock.now() >= known.ends_at:
         raise SubjectTokenRefused(reason="token_expired")
+
+
+def recheck(known: Known | None, revocations: Revocations, clock: Clock) -> None:
+    """See that a token is remembered and good now.
+
+    Raises:
+        SubjectTokenRefused: it is not.
+    """
+    if known is None:
+        raise SubjectTokenRefused(reason="token_unknown")
+    check(known, revocations, clock)
 
 
 def living(known: Known | None, revocations: Revocations, clock: Clock) -> Known | None:

@@ -43,9 +43,7 @@ class TokenStore(SubjectTokens, Protocol):
         """
         ...
 
-    async def mint(
-        self, wish: Wish, *, parent: bytes | None, caller: str, life: float
-    ) -> Minted:
+    async def mint(self, wish: Wish, *, parent: bytes | None, caller: str, life: float) -> Minted:
         """Make a token. It is good from now on; ``discard`` it when it must not leave.
 
         Args:
@@ -121,9 +119,7 @@ class TokenRecords(TokenWatch, Protocol):
         """
         ...
 
-    def revoked_by(
-        self, grant: Grant, target: Target, *, actor: str, request_id: str
-    ) -> None:
+    def revoked_by(self, grant: Grant, target: Target, *, actor: str, request_id: str) -> None:
         """A token was revoked here."""
         ...
 

@@ -137,6 +137,11 @@ class Reader:
         """Whether an id was made for ``caller``."""
         return self._keys is not None and self._keys.owner(token_id, caller)
 
+    def age(self) -> float | None:
+        """Seconds since the revocations were read; None while nobody reads, or nobody ever did."""
+        age = self._clock.now() - self._read_at
+        return age if self.running and age < inf else None
+
     def _used(self) -> None:
         self._used_at = self._clock.now()
         self._use.set()

@@ -72,9 +72,7 @@ class Revocations:
             or ids.get(grant.id, 0) > known
             or index["subject"].get(grant.subject, 0) > known
             or index["caller"].get(grant.caller, 0) > known
-            or any(
-                max(ids.get(one, 0), parents.get(one, 0)) > known for one in claims.ancestors
-            )
+            or any(max(ids.get(one, 0), parents.get(one, 0)) > known for one in claims.ancestors)
             or any(index["credential"].get(one, 0) > known for one in claims.first_credentials)
         )
 

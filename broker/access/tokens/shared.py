@@ -22,7 +22,7 @@ from broker.access.principal import Caller, Grant
 from broker.access.tokens.documents import TokenDocuments
 from broker.access.tokens.ledger import Known, Ledger
 from broker.access.tokens.model import LONGEST_LIFE, Claims, Target, Wish, claims_of, names
-from broker.access.tokens.pod import check, living, own, reap, sweep
+from broker.access.tokens.pod import check, living, own, reap, recheck, sweep
 from broker.access.tokens.port import Minted, TokenWatch
 from broker.access.tokens.reader import Reader
 from broker.access.tokens.revocations import Revocations
@@ -78,6 +78,10 @@ class SharedTokens:
         """See ``TokenStore.fresh``."""
         return self._reader.running
 
+    def revocations_age(self) -> float | None:
+        """Seconds since the revocations were read; None while nobody reads them."""
+        return self._reader.age()
+
     async def freshen(self) -> None:
         """See ``TokenStore.freshen``."""
         await self._reader.freshen()
@@ -85,6 +89,10 @@ class SharedTokens:
     def verify(self, token: bytes, caller: Caller) -> Grant:
         """See ``SubjectTokens.verify``."""
         return own(self._find(token).claims.grant, caller.name)
+
+    def recheck(self, grant: Grant) -> None:
+        """See ``SubjectTokens.recheck``."""
+        recheck(self._ledger.get(grant.id), self._reader.current(), self._clock)
 
     def look_up(self, token: bytes) -> Claims:
         """See ``TokenStore.look_up``."""
@@ -117,9 +125,7 @@ class SharedTokens:
         self._ledger.add(known, wall=wall)
         return known
 
-    async def mint(
-        self, wish: Wish, *, parent: bytes | None, caller: str, life: float
-    ) -> Minted:
+    async def mint(self, wish: Wish, *, parent: bytes | None, caller: str, life: float) -> Minted:
         """See ``TokenStore.mint``."""
         await self.freshen()
         revocations, key = self._reader.current(), self._reader.signing_key()
@@ -133,7 +139,7 @@ class SharedTokens:
             ends_at = above.ends_at
         claims = claims_of(
             wish,
-            above and above.claims,
+            None if above is None else above.claims,
             token_id=new_id(key, caller, wall + life, self._random_bytes(chance_for_id())),
             caller=caller,
             wall=wall,
