@@ -80,7 +80,7 @@ TABLE: Final[Mapping[str, ProblemType]] = {
         ProblemType("credential_unavailable", 503, "The credential has no usable value now"),
         ProblemType("audit_unavailable", 503, "The audit record cannot be written", tells=False),
         ProblemType("tokens_unavailable", 503, "Scoped tokens cannot be checked now"),
-        ProblemType("token_error", 503, "Scoped tokens cannot be had now"),
+        ProblemType("token_error", 503, "Scoped tokens cannot be had now", tells=False),
         ProblemType("tokens_exhausted", 503, "The caller has too many scoped tokens alive"),
         ProblemType("revocation_failed", 503, "The revocation is not confirmed"),
         ProblemType("vault_error", 503, "Vault could not do what was asked", tells=False),

@@ -68,6 +68,9 @@ def exercise(metrics: Metrics) -> None:
     metrics.audit_sequence = lambda: 7
     metrics.logs_dropped(3)
     metrics.event_gap()
+    metrics.tokens.scoped_token("minted")
+    metrics.tokens.alive = lambda: {"mcp-server": 1}
+    metrics.tokens.revocations_age = lambda: 0.5
     metrics.rotation.configure(("search-api",))
     metrics.rotation.stands(
         "search-api", phase="overlap", since_wall=START, due_wall=START + 600, overdue=False
