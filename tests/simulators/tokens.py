@@ -120,14 +120,14 @@ class Replica:
 
 @asynccontextmanager
 async def replicas(
-    clock: Clock, number: int = 2, **options: Any
+    clock: Clock, number: int = 2, *, first: int = 1, **options: Any
 ) -> AsyncIterator[tuple[VaultSimulator, list[Replica]]]:
     """Brokers of one installation over one simulated Vault."""
     vault = VaultSimulator(clock)
     vault.server.kv.put("started", {"at": "set-up"})
     session = SessionByHand(vault)
     session.log_in()
-    made = [Replica(vault, session, clock, seed=seed, **options) for seed in range(1, number + 1)]
+    made = [Replica(vault, session, clock, seed=seed, **options) for seed in range(first, first + number)]
     for one in made:
         one.start()
     yield vault, made
