@@ -14,6 +14,9 @@ from typing import Any
 
 from broker.access.authorizer import ListAuthorizer
 from broker.access.caller import Callers, ClientSpec
+from broker.access.tokens.minting import TokenDesk
+from broker.access.tokens.pod import PodTokens
+from broker.access.tokens.records import TokenLog
 from broker.api.admin import create_admin_plane
 from broker.api.data import create_data_plane
 from broker.api.door import Door, hosts
@@ -92,6 +95,7 @@ class Assembly:
         names: Iterable[str] = ("search-api", "orders-db", "hidden"),
         own_uid: int | None = None,
         max_wait: float = 60.0,
+        max_tokens: int = 1000,
     ) -> None:
         self.directory = directory
         self.clock = clock or SystemClock()
@@ -122,6 +126,23 @@ class Assembly:
         self.audit_file = directory / "audit.jsonl"
         self.audit = AuditLog(opener(str(self.audit_file)), clock=self.clock, metrics=self.metrics)
         self.authorizer = ListAuthorizer(clients, self.names)
+        self.token_log = TokenLog(
+            clock=self.clock,
+            audit=self.audit,
+            metrics=self.metrics.tokens,
+            events=self.events,
+            mask=lambda text: text.replace(SECRET, "***"),
+        )
+        self.tokens = PodTokens(clock=self.clock, watch=self.token_log, most=max_tokens)
+        self.desk = TokenDesk(
+            clock=self.clock,
+            store=self.tokens,
+            authorizer=self.authorizer,
+            records=self.token_log,
+            life=900.0,
+            max_life=3600.0,
+            clients=[one.name for one in clients],
+        )
         self.service = HandoutService(
             clock=self.clock,
             store=self.store,
@@ -132,6 +153,7 @@ class Assembly:
             reports=self.keepers,
             specs=self.specs,
             mask=lambda text: text.replace(SECRET, "***"),
+            tokens=self.tokens,
             max_wait=max_wait,
         )
         self.problems = Problems(self.clock, RequestIds(random.Random(7)))
@@ -140,7 +162,11 @@ class Assembly:
         self.replaced: list[str] = []
         self.fast = FastHandout(self.service, self.problems, self.names, clock=self.clock)
         self.data = create_data_plane(
-            service=self.service, events=self.events, problems=self.problems, clock=self.clock
+            service=self.service,
+            events=self.events,
+            problems=self.problems,
+            clock=self.clock,
+            tokens=self.desk,
         )
         self.admin = create_admin_plane(
             health=self.health,
@@ -150,6 +176,7 @@ class Assembly:
             quit_broker=self._quit,
             problems=self.problems,
             own_uid=os.geteuid(),
+            tokens=self.desk,
         )
         self.operations = create_operations_plane(
             health=self.health, metrics=self.metrics, problems=self.problems
