@@ -60,8 +60,11 @@ The tree (a test compares it with the classes)::
     ├── CallerError
     │   ├── CallerUnauthenticated
     │   ├── CallerForbidden
+    │   │   ├── InsufficientScope
+    │   │   └── SubjectTokenRefused
     │   └── TooManyRequests
     │       └── TooManyFailures
+    ├── TokensUnavailable
     ├── RequestError
     │   ├── RequestMalformed
     │   ├── RequestTooLarge
@@ -600,6 +603,42 @@ class CallerForbidden(CallerError):
     code = "caller_forbidden"
     remedy = "Ask the platform team to allow it in the broker's configuration."
 
+    def __init__(self, message: str = "", *, reason: str = "", remedy: str | None = None) -> None:
+        super().__init__(message, remedy=remedy)
+        self.reason = reason
+        """Why, for the audit only."""
+
+
+class InsufficientScope(CallerForbidden):
+    """The scoped token is good, but not for this (RFC 6750 ``insufficient_scope``).
+
+    Args:
+        message: one sentence.
+        scope: the scopes that would do, separated by spaces.
+        reason: for the audit only.
+    """
+
+    code = "insufficient_scope"
+    remedy = "Ask for a token with the scope that the answer names."
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        scope: str = "",
+        reason: str = "",
+        remedy: str | None = None,
+    ) -> None:
+        super().__init__(message, reason=reason, remedy=remedy)
+        self.scope = scope
+
+
+class SubjectTokenRefused(CallerForbidden):
+    """The scoped token is unknown, expired or revoked: which one, only the audit tells."""
+
+    code = "subject_token_refused"
+    remedy = "Get a new scoped token."
+
 
 class TooManyRequests(CallerError):
     """The caller asked more often than it may.
@@ -631,6 +670,14 @@ class TooManyFailures(TooManyRequests):
 
     code = "too_many_failures"
     remedy = "Read the client-token file again: a right token is never refused for this."
+
+
+class TokensUnavailable(BrokerError):
+    """Nobody can say now whether a scoped token is revoked, so none is good."""
+
+    code = "tokens_unavailable"
+    retryable = True
+    remedy = "Wait until the broker can read the revocations in Vault again."
 
 
 class RequestError(BrokerError):

@@ -19,12 +19,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Literal, TypeAlias
 
+from broker.access.principal import Caller, Proof
 from broker.clock import Clock
 from broker.errors import CallerUnauthenticated, SettingsError
-
-Proof: TypeAlias = Literal["token", "uid", "token_and_uid"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,15 +35,6 @@ class ClientSpec:
     group: int | None = None
     """Group of its token file and socket; None: the process's."""
     credentials: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """An authenticated local client."""
-
-    name: str
-    proof: Proof
-    """How it was identified."""
 
 
 @dataclass(slots=True)

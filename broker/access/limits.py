@@ -18,15 +18,14 @@ Rules:
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from fnmatch import translate
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from broker.access.limit_windows import Windows
 from broker.clock import Clock
 from broker.errors import TooManyRequests
+from broker.protocol.scopes import covers
 
 if TYPE_CHECKING:
     from broker.access.limit_storage import Prepared
@@ -48,7 +47,7 @@ class LimitRule:
     """In the library's words: ``60/minute``."""
     clients: frozenset[str] = frozenset()
     tools: tuple[str, ...] = ()
-    """Exact, or with ``*``, ``?`` and ``[…]``; upper and lower case differ."""
+    """Exact, or globs as in scoped tokens (``protocol.scopes``)."""
     credentials: frozenset[str] = frozenset()
     per: tuple[Dimension, ...] = DIMENSIONS
     """What has a counter of its own."""
@@ -164,17 +163,17 @@ def _maker(
     from broker.access.limit_storage import MovingWindowRateLimiter, Prepared, WindowStorage, named
 
     limiter = MovingWindowRateLimiter(WindowStorage(windows))
-    selections = [(rule, named(rule.rate, rule.name), _matcher(rule.tools)) for rule in rules]
+    selections = [(rule, named(rule.rate, rule.name)) for rule in rules]
     otherwise = [] if default is None else [(default, named(default.rate, default.name))]
 
     def make(caller: str, tool: str, credential: str) -> Counter | None:
         by: dict[Dimension, str] = {"client": caller, "tool": tool, "credential": credential}
         applying = [
             (rule, item)
-            for rule, item, is_for in selections
+            for rule, item in selections
             if (not rule.clients or caller in rule.clients)
             and (not rule.credentials or credential in rule.credentials)
-            and is_for(tool)
+            and (not rule.tools or covers(rule.tools, tool))
         ] or otherwise
         if not applying:
             return None
@@ -186,10 +185,3 @@ def _maker(
         return Counter(items, windows, limiter.hit)
 
     return make
-
-
-def _matcher(tools: tuple[str, ...]) -> Callable[[str], bool]:
-    if not tools:
-        return lambda _: True
-    pattern = re.compile("|".join(f"(?:{translate(tool)})" for tool in tools))
-    return lambda tool: pattern.match(tool) is not None

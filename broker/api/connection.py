@@ -115,6 +115,8 @@ class Connection(HttpToolsProtocol):
             # struct ucred of unix(7): pid, uid, gid.
             raw = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("iII"))
             self._peer = Peer(client=self._door.client, uid=struct.unpack("iII", raw)[1])
+        elif self.client is not None:
+            self._peer = Peer(client=self._door.client, address=self.client[0])
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection; requests still running learn of it by ``http.disconnect``."""

@@ -54,6 +54,8 @@ class Peer:
     """The client whose own socket this came through."""
     uid: int | None = None
     """Its uid when it connected (SO_PEERCRED of unix(7)); None on TCP."""
+    address: str = ""
+    """Its IP address; empty on a Unix socket."""
 
 
 Asked: TypeAlias = object

@@ -22,7 +22,7 @@ from typing import Any, Final, Protocol
 
 from fastapi import Response
 
-from broker.access.caller import Caller
+from broker.access.principal import Principal
 from broker.api.framework import NO_STORE, Receive, Send, gone
 from broker.clock import Clock
 from broker.errors import BrokerBusy, BrokerStopping
@@ -43,7 +43,7 @@ _OPENING: Final = b"retry: 1000\n: open\n\n"
 class Visible(Protocol):
     """The part of ``HandoutService`` that says what a caller may see."""
 
-    def sees(self, caller: Caller, name: str) -> bool:
+    def sees(self, principal: Principal, name: str) -> bool:
         """Whether the caller may know of a credential."""
         ...
 
@@ -63,23 +63,23 @@ class EventStreams:
         self._clock = clock
         self._open: Counter[str] = Counter()
 
-    def open(self, caller: Caller) -> Response:
-        """Begin a stream for ``caller``.
+    def open(self, principal: Principal) -> Response:
+        """Begin a stream for ``principal``.
 
         Raises:
             BrokerBusy: the client has as many as it may.
             BrokerStopping: the broker stops.
         """
-        if self._open[caller.name] >= STREAMS:
+        if self._open[principal.caller.name] >= STREAMS:
             raise BrokerBusy("This client has as many event streams open as it may.")
 
         def wanted(event: Event) -> bool:
-            return self._visible.sees(caller, event.fields.get("credential", ""))
+            return self._visible.sees(principal, event.fields.get("credential", ""))
 
         subscription = self._events.subscribe(wanted)
         if subscription.closed:
             raise BrokerStopping
-        return EventStream(subscription, self._clock, self._open, caller.name)
+        return EventStream(subscription, self._clock, self._open, principal.caller.name)
 
 
 class EventStream(Response):

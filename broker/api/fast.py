@@ -60,9 +60,11 @@ class FastHandout(FastPath):
         request_id = self._problems.ids.next()
         service = self._service
         try:
-            request = Request(request_id, peer.uid, said.tool, said.mcp_request_id)
-            caller = service.authenticate(said.bearer, peer.uid, peer.client, request)
-            answer = service.handout(caller, name, request, if_none_match=said.if_none_match)
+            request = Request(request_id, peer.uid, said.tool, said.mcp_request_id, peer.address)
+            principal = service.authenticate(
+                said.bearer, peer.uid, peer.client, request, said.subject_token
+            )
+            answer = service.handout(principal, name, request, if_none_match=said.if_none_match)
         except Exception as error:
             return self._problems.raw(error, request_id, tail)
         if answer is None:

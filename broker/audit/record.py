@@ -14,7 +14,7 @@ Rules:
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Final
@@ -77,13 +77,30 @@ def value_fields(
     return fields + f',"use_until":"{use_until}"'
 
 
-def claim_fields(uid: int | None, tool: str, mcp_request_id: str) -> str:
-    """What is known of the request, each member with its comma; empty members are left out."""
+def who_fields(
+    *,
+    uid: int | None = None,
+    address: str = "",
+    tool: str = "",
+    mcp_request_id: str = "",
+    token_id: str = "",
+    subject: str = "",
+    policies: Iterable[str] = (),
+) -> str:
+    """What is known of who asks, each member with its comma; empty members are left out."""
     fields = "" if uid is None else f',"uid":{uid}'
+    if address:
+        fields += f',"address":{quote(cut(address))}'
     if tool:
         fields += f',"tool":{quote(cut(tool))}'
     if mcp_request_id:
         fields += f',"mcp_request_id":{quote(cut(mcp_request_id))}'
+    if token_id:
+        fields += f',"token_id":{quote(cut(token_id))}'
+    if subject:
+        fields += f',"subject":{quote(cut(subject))}'
+    if policies:
+        fields += f',"policies":[{",".join(quote(cut(one)) for one in policies)}]'
     return fields
 
 

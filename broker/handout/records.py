@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from broker.access.caller import Caller
-from broker.audit.record import Stamp, claim_fields, handout_line, refusal_line, report_line
+from broker.access.principal import Principal
+from broker.audit.record import Stamp, handout_line, refusal_line, report_line, who_fields
 from broker.clock import Clock
 from broker.errors import AuditUnavailable, BrokerError, ReportConflict
 from broker.handout.ports import Audit, Recorder
@@ -59,25 +59,32 @@ class Records:
         self._masked.clear()
 
     def handout(
-        self, wall: float, caller: Caller, request: Request, name: str, value: str, result: str
+        self,
+        wall: float,
+        principal: Principal,
+        request: Request,
+        policies: tuple[str, ...],
+        name: str,
+        value: str,
+        result: str,
     ) -> None:
         """A value is about to leave; ``value`` is ``Prepared.audit``.
 
         Raises:
             AuditUnavailable: it must not leave.
         """
+        claims = self._claims(request, principal, policies)
+        client = principal.caller.name
         self._audit.append(
-            handout_line(
-                self._stamp(wall), request.id, caller.name, self._claims(request), value, result
-            )
+            handout_line(self._stamp(wall), request.id, client, claims, value, result)
         )
-        self._metrics.handout(name, caller.name, result)
+        self._metrics.handout(name, client, result)
 
     def refusal(
-        self, error: Exception, request: Request, *, caller: Caller | None, name: str
+        self, error: Exception, request: Request, *, principal: Principal | None, name: str
     ) -> None:
         """Nothing leaves, because of ``error``."""
-        client = "" if caller is None else caller.name
+        client = "" if principal is None else principal.caller.name
         code = outcome(error)
         if name:
             self._metrics.handout(name, client, code)
@@ -91,7 +98,7 @@ class Records:
                 self._stamp(self._clock.wall()),
                 request.id,
                 client,
-                self._claims(request),
+                self._claims(request, principal),
                 self._mask(name),
                 code,
                 reason,
@@ -99,19 +106,19 @@ class Records:
         )
 
     @contextmanager
-    def refusals(self, request: Request, *, caller: Caller, name: str) -> Iterator[None]:
+    def refusals(self, request: Request, *, principal: Principal, name: str) -> Iterator[None]:
         """Any error inside is recorded as a refusal on its way out."""
         try:
             yield
         except Exception as error:
-            self.refusal(error, request, caller=caller, name=name)
+            self.refusal(error, request, principal=principal, name=name)
             raise
 
     def report(
         self,
         request: Request,
         *,
-        caller: Caller,
+        principal: Principal,
         name: str,
         version: str,
         status: int,
@@ -123,8 +130,8 @@ class Records:
             report_line(
                 self._stamp(self._clock.wall()),
                 request.id,
-                caller.name,
-                self._claims(request),
+                principal.caller.name,
+                self._claims(request, principal),
                 name,
                 self._mask(version),
                 status,
@@ -132,15 +139,29 @@ class Records:
             )
         )
 
-    def _claims(self, request: Request) -> str:
-        if not (request.tool or request.mcp_request_id):
-            return claim_fields(request.peer_uid, "", "")
-        tool = self._masked.get(request.tool)
-        if tool is None:
+    def _claims(
+        self, request: Request, principal: Principal | None, policies: tuple[str, ...] = ()
+    ) -> str:
+        tool = request.tool and self._masked_once(request.tool)
+        mcp_request_id = request.mcp_request_id and self._mask(request.mcp_request_id)
+        grant = None if principal is None else principal.grant
+        return who_fields(
+            uid=request.peer_uid,
+            address=request.address,
+            tool=tool,
+            mcp_request_id=mcp_request_id,
+            token_id="" if grant is None else grant.id,
+            subject="" if grant is None else self._masked_once(grant.subject),
+            policies=policies,
+        )
+
+    def _masked_once(self, text: str) -> str:
+        masked = self._masked.get(text)
+        if masked is None:
             if len(self._masked) >= REMEMBERED:
                 self._masked.clear()
-            tool = self._masked[request.tool] = self._mask(request.tool)
-        return claim_fields(request.peer_uid, tool, self._mask(request.mcp_request_id))
+            masked = self._masked[text] = self._mask(text)
+        return masked
 
     def _append(self, line: bytes) -> None:
         try:

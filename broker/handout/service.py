@@ -16,8 +16,9 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from broker.access.authorizer import Authorizer
-from broker.access.caller import Caller, Callers
+from broker.access.authorizer import Action, Authorizer, Decision
+from broker.access.caller import Callers
+from broker.access.principal import NoSubjectTokens, Principal, SubjectTokens, narrow
 from broker.clock import Clock
 from broker.credentials.model import CredentialKey, CredentialSpec, Entry
 from broker.credentials.store import CredentialStore
@@ -53,6 +54,7 @@ class HandoutService:
         store: what is known of each credential.
         callers: identifies who asks.
         authorizer: decides what he may have.
+        tokens: verifies scoped tokens.
         audit: takes the records.
         metrics: takes the counts.
         reports: what a report of a refused key sets going.
@@ -73,8 +75,10 @@ class HandoutService:
         reports: Reports,
         specs: Mapping[str, CredentialSpec],
         mask: Callable[[str], str],
+        tokens: SubjectTokens | None = None,
         max_wait: float = 60.0,
     ) -> None:
+        self._tokens = tokens or NoSubjectTokens()
         self._clock = clock
         self._store = store
         self._callers = callers
@@ -107,20 +111,27 @@ class HandoutService:
         peer_uid: int | None,
         socket_client: str | None,
         request: Request,
-    ) -> Caller:
-        """See ``Callers.authenticate``; a refusal is recorded.
+        subject_token: bytes | None = None,
+    ) -> Principal:
+        """Say who asks: ``Callers.authenticate`` and its scoped token; a refusal is recorded.
 
         Raises:
             CallerUnauthenticated: no proof, or a wrong one.
+            SubjectTokenRefused, TokensUnavailable: the scoped token is not good.
         """
+        caller = None
         try:  # not ``refusals``: this is the hot path, and a context manager costs a microsecond
-            return self._callers.authenticate(bearer, peer_uid, socket_client)
+            caller = self._callers.authenticate(bearer, peer_uid, socket_client)
+            if subject_token is None:
+                return Principal(caller)
+            return Principal(caller, self._tokens.verify(subject_token, caller))
         except Exception as error:
-            self._records.refusal(error, request, caller=None, name="")
+            principal = None if caller is None else Principal(caller)
+            self._records.refusal(error, request, principal=principal, name="")
             raise
 
     def handout(
-        self, caller: Caller, name: str, request: Request, *, if_none_match: str | None = None
+        self, principal: Principal, name: str, request: Request, *, if_none_match: str | None = None
     ) -> Answer | None:
         """The hot path: answer at once, or None when only ``handout_waiting`` can answer.
 
@@ -130,10 +141,10 @@ class HandoutService:
         """
         started = self._clock.now()
         try:
-            key = self._authorized(caller, name, request)
-            answer = self._answer(caller, key, request, if_none_match)
+            decision = self._authorized(principal, name, request)
+            answer = self._answer(principal, decision, request, if_none_match)
         except Exception as error:
-            self._records.refusal(error, request, caller=caller, name=name)
+            self._records.refusal(error, request, principal=principal, name=name)
             raise
         if answer is not None:
             self._metrics.handout_seconds(self._clock.now() - started)
@@ -141,7 +152,7 @@ class HandoutService:
 
     async def handout_waiting(
         self,
-        caller: Caller,
+        principal: Principal,
         name: str,
         request: Request,
         *,
@@ -154,7 +165,7 @@ class HandoutService:
         it, a first value. At the end a value that did not change is a 304.
 
         Args:
-            caller: from ``authenticate``.
+            principal: from ``authenticate``.
             name: the credential.
             request: for the audit.
             if_none_match: the header's text; a version that matches is waited past.
@@ -164,12 +175,13 @@ class HandoutService:
             As ``handout``.
         """
         bound = REVALIDATION if wait is None else min(wait, self._max_wait)
-        with self._records.refusals(request, caller=caller, name=name):
-            key = self._authorized(caller, name, request)
+        with self._records.refusals(request, principal=principal, name=name):
+            key = self._authorized(principal, name, request).key
             await self._waits.until_told(key, if_none_match, bound, asked=wait is not None)
-            key = self._authorized(caller, name, request)  # time has passed
-            answer = self._answer(caller, key, request, if_none_match)
+            decision = self._authorized(principal, name, request)  # time has passed
+            answer = self._answer(principal, decision, request, if_none_match)
             if answer is None:
+                key = decision.key
                 raise overview.unavailable(key, self._store.get(key), wall=self._clock.wall())
         if wait is None:
             return answer
@@ -179,15 +191,25 @@ class HandoutService:
         """The broker stops: whoever waits gets an answer now, and nobody waits any more."""
         self._waits.end()
 
-    def _authorized(self, caller: Caller, name: str, request: Request) -> CredentialKey:
+    def _authorized(
+        self, principal: Principal, name: str, request: Request, action: Action = "handout"
+    ) -> Decision:
         if request.tool or request.mcp_request_id:
             request.check()
-        return self._authorizer.authorize(caller, name, tool=request.tool)
+        narrow(principal.grant, name, request.tool)
+        return self._authorizer.authorize(
+            principal, name, tool=request.tool, action=action, address=request.address
+        )
 
     def _answer(
-        self, caller: Caller, key: CredentialKey, request: Request, if_none_match: str | None
+        self,
+        principal: Principal,
+        decision: Decision,
+        request: Request,
+        if_none_match: str | None,
     ) -> Answer | None:
         """The answer as things stand, recorded; None when a moment's wait may give one."""
+        key = decision.key
         clock = self._clock
         now, wall = clock.now(), clock.wall()
         self._store.observe(now, wall)
@@ -203,7 +225,9 @@ class HandoutService:
             answer, result = prepared.not_modified, "not_modified"
         else:
             answer, result = prepared.ok, "ok"
-        self._records.handout(wall, caller, request, key.name, prepared.audit, result)
+        self._records.handout(
+            wall, principal, request, decision.policies, key.name, prepared.audit, result
+        )
         return answer
 
     def _prepare(
@@ -225,7 +249,7 @@ class HandoutService:
 
     async def report(
         self,
-        caller: Caller,
+        principal: Principal,
         name: str,
         request: Request,
         *,
@@ -236,7 +260,7 @@ class HandoutService:
         """A caller says the upstream refused ``version``; returns which one is newer.
 
         Args:
-            caller: from ``authenticate``.
+            principal: from ``authenticate``.
             name: the credential.
             request: for the audit.
             version: the version that was handed out; checked here, as are the next two.
@@ -249,8 +273,8 @@ class HandoutService:
             CredentialUnavailable: there is no usable value at all.
             ReportConflict: nothing newer is known.
         """
-        with self._records.refusals(request, caller=caller, name=name):
-            key = self._authorized(caller, name, request)
+        with self._records.refusals(request, principal=principal, name=name):
+            key = self._authorized(principal, name, request, "report").key
             report = Report.read(version, status, detail)
         result = "cancelled"
         try:
@@ -262,7 +286,7 @@ class HandoutService:
         finally:
             self._records.report(
                 request,
-                caller=caller,
+                principal=principal,
                 name=name,
                 version=report.version,
                 status=report.status,
@@ -270,31 +294,41 @@ class HandoutService:
             )
         return document
 
-    async def credentials(self, caller: Caller) -> CredentialListDocument:
+    async def credentials(self, principal: Principal) -> CredentialListDocument:
         """What the caller may have and how it stands; never a value."""
         lines: list[CredentialDocument] = []
-        for number, key in enumerate(self._authorizer.credentials(caller), 1):
+        for number, key in enumerate(self._visible(principal), 1):
             now, wall = self._clock.now(), self._clock.wall()
             lines.append(overview.line(key, self._store.get(key), now=now, wall=wall))
             if number % SLICE == 0:
                 await asyncio.sleep(0)
         return {"credentials": lines}
 
-    def sees(self, caller: Caller, name: str) -> bool:
+    def _visible(self, principal: Principal) -> tuple[CredentialKey, ...]:
+        keys = self._authorizer.credentials(principal)
+        grant = principal.grant
+        return keys if grant is None else tuple(k for k in keys if k.name in grant.credentials)
+
+    def sees(self, principal: Principal, name: str) -> bool:
         """Whether the caller may know of a credential; for event streams, so it is quick."""
+        if principal.grant is not None and name not in principal.grant.credentials:
+            return False
         try:
-            self._authorizer.authorize(caller, name, tool="")
+            self._authorizer.authorize(principal, name, tool="", action="read_status")
         except CredentialUnknown:
             return False
         except CallerForbidden:
             return True  # it may list it, but not use it so
         return True
 
-    def whoami(self, caller: Caller) -> WhoamiDocument:
+    def whoami(self, principal: Principal) -> WhoamiDocument:
         """Who the caller is and what it may have."""
+        caller, grant = principal.caller, principal.grant
+        tools = self._authorizer.tools(principal) if grant is None else grant.tools
         return {
             "client": caller.name,
             "proof": caller.proof,
-            "credentials": [key.name for key in self._authorizer.credentials(caller)],
-            "tools": None,
+            "subject": None if grant is None else grant.subject,
+            "credentials": [key.name for key in self._visible(principal)],
+            "tools": None if tools is None else list(tools),
         }

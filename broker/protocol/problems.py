@@ -58,6 +58,8 @@ TABLE: Final[Mapping[str, ProblemType]] = {
         ProblemType("request_error", 400, "The request is wrong"),
         ProblemType("caller_unauthenticated", 401, "The caller is not identified", tells=False),
         ProblemType("caller_forbidden", 403, "The caller may not do this", tells=False),
+        ProblemType("insufficient_scope", 403, "The scoped token does not cover this"),
+        ProblemType("subject_token_refused", 403, "The scoped token is not good", tells=False),
         ProblemType("route_unknown", 404, "No such resource", tells=False),
         ProblemType("credential_unknown", 404, "No such credential for this caller", tells=False),
         ProblemType("rotation_unknown", 404, "No rotation is configured for this credential"),
@@ -80,6 +82,7 @@ TABLE: Final[Mapping[str, ProblemType]] = {
         ProblemType("credential_error", 503, "The credential cannot be handed out", tells=False),
         ProblemType("credential_unavailable", 503, "The credential has no usable value now"),
         ProblemType("audit_unavailable", 503, "The audit record cannot be written", tells=False),
+        ProblemType("tokens_unavailable", 503, "Scoped tokens cannot be checked now"),
         ProblemType("vault_error", 503, "Vault could not do what was asked", tells=False),
         ProblemType("vault_unavailable", 503, "Vault cannot answer now", tells=False),
         ProblemType("kubernetes_error", 503, "The Kubernetes API cannot help now", tells=False),
@@ -106,6 +109,8 @@ class ProblemDocument(TypedDict):
     next_attempt_at: NotRequired[str | None]
     version: NotRequired[str]
     state: NotRequired[str]
+    scope: NotRequired[str]
+    """Scopes that would do (``insufficient_scope``)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +128,7 @@ class Problem:
     retry_after: int | None = None
     version: str = ""
     state: str = ""
+    scope: str = ""
     headers: tuple[tuple[str, str], ...] = ()
     """``Retry-After``, ``WWW-Authenticate``, ``Allow``: what the status asks for."""
 
@@ -154,6 +160,8 @@ class Problem:
             document["version"] = self.version
         if self.state:
             document["state"] = self.state
+        if self.scope:
+            document["scope"] = self.scope
         return document
 
     def body(self) -> bytes:
@@ -190,6 +198,11 @@ def problem_for(error: BaseException, *, request_id: str, wall: float) -> Proble
         headers.append(
             ("WWW-Authenticate", challenge + ', error="invalid_token"' * shown.presented)
         )
+    if isinstance(shown, errors.InsufficientScope):
+        scope = f', scope="{shown.scope}"' if shown.scope else ""
+        headers.append(
+            ("WWW-Authenticate", f'Bearer realm="{REALM}", error="insufficient_scope"{scope}')
+        )
     if isinstance(shown, errors.MethodNotAllowed):
         headers.append(("Allow", ", ".join(shown.allow)))
     return Problem(
@@ -204,6 +217,7 @@ def problem_for(error: BaseException, *, request_id: str, wall: float) -> Proble
         retry_after=retry_after,
         version=shown.version if isinstance(shown, errors.ReportConflict) else "",
         state=shown.state if isinstance(shown, errors.ReportConflict) else "",
+        scope=shown.scope if isinstance(shown, errors.InsufficientScope) else "",
         headers=tuple(headers),
     )
 
@@ -258,4 +272,5 @@ def read_problem(document: object, *, status: int, retry_after: str = "") -> Pro
         retry_after=int(retry_after) if retry_after.isascii() and retry_after.isdigit() else None,
         version=text("version"),
         state=text("state"),
+        scope=text("scope"),
     )

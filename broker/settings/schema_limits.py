@@ -34,7 +34,7 @@ class LimitRule(Section):
     tools: list[Annotated[Line, Field(min_length=1)]] | None = Field(
         None,
         min_length=1,
-        description="Tools it is for, exact or with `*`, `?`, `[…]`; every one, and requests that "
+        description="Tools it is for, exact or with `*` and `?`; every one, and requests that "
         "name none, when missing.",
     )
     credentials: list[Name] | None = Field(

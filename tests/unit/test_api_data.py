@@ -155,10 +155,10 @@ async def test_authorization_sent_twice(served: Serving, fast: bool) -> None:
 
 @BOTH
 async def test_subject_token_is_not_ignored(served: Serving, fast: bool) -> None:
-    """A scoped token that nobody can check refuses the hand-out: it was meant to narrow it."""
+    """A scoped token that is not good refuses the hand-out: it was meant to narrow it."""
     wire = await served.data(fast=fast)
     reply = await wire.get(SEARCH, AUTH, "Broker-Subject-Token: abc")
-    assert_problem(reply, 400, "request_malformed")
+    assert_problem(reply, 403, "subject_token_refused")
 
 
 @BOTH
@@ -408,6 +408,7 @@ async def test_whoami(served: Serving) -> None:
     assert reply.json() == {
         "client": "other-mcp",
         "proof": "token",
+        "subject": None,
         "credentials": ["orders-db"],
         "tools": None,
     }

@@ -25,7 +25,7 @@ def test_a_handout_says_who_got_what_until_when() -> None:
         lease_id="database/creds/orders/abc",
         use_until="2027-01-15T08:00:30.000Z",
     )
-    claims = record.claim_fields(10001, "list_orders", "42")
+    claims = record.who_fields(uid=10001, tool="list_orders", mcp_request_id="42")
     line = record.handout_line("2027-01-15T08:00:00.250Z", "r1", "orders", claims, value, "ok")
     assert json.loads(line) == {
         "time": "2027-01-15T08:00:00.250Z",
@@ -48,7 +48,7 @@ def test_a_handout_says_who_got_what_until_when() -> None:
 def test_what_is_not_known_is_left_out() -> None:
     """A caller over TCP who names no tool, and a value without lease, give a short line."""
     value = record.value_fields("a", "v", source_version="", lease_id="", use_until="T")
-    line = record.handout_line("T", "r", "c", record.claim_fields(None, "", ""), value, "ok")
+    line = record.handout_line("T", "r", "c", record.who_fields(), value, "ok")
     assert set(json.loads(line)) == {
         "time", "kind", "result", "request_id", "client", "credential", "version", "use_until",
     }  # fmt: skip
@@ -120,7 +120,7 @@ def test_a_gap_says_how_many_are_missing() -> None:
 @given(st.text(max_size=4000), st.text(max_size=4000), st.text(max_size=4000))
 def test_no_text_from_outside_breaks_a_line(name: str, tool: str, mcp: str) -> None:
     """Whatever callers send, a line is one JSON object, whole in one pipe write."""
-    claims = record.claim_fields(2**32 - 2, tool, mcp)
+    claims = record.who_fields(uid=2**32 - 2, tool=tool, mcp_request_id=mcp)
     lines = (
         record.refusal_line("T" * 24, "r" * 64, "c" * 128, claims, name, "code", "reason"),
         record.report_line("T" * 24, "r" * 64, "c" * 128, claims, name, tool, 401, "newer"),
@@ -146,7 +146,7 @@ def test_the_document_names_every_member_of_every_record() -> None:
     text = (Path(__file__).parents[2] / "docs" / "audit.md").read_text()
     rows = re.findall(r"^\| `(\w+)` \| [^|]+ \| (.+) \|$", text, re.MULTILINE)
     documented = {kind: set(re.findall(r"`(\w+)`", members)) for kind, members in rows[1:]}
-    claims = record.claim_fields(1, "tool", "mcp")
+    claims = record.who_fields(uid=1, tool="tool", mcp_request_id="mcp")
     value = record.value_fields("a", "v", source_version="1", lease_id="l", use_until="T")
     lines = (
         record.handout_line("T", "r", "c", claims, value, "ok"),
