@@ -29,6 +29,7 @@ from broker.settings.kinds import (
     fault,
 )
 from broker.settings.schema_audit import Audit
+from broker.settings.schema_limits import CallerLimits
 from broker.settings.schema_rotation import CredentialRotation, Kubernetes, Rotation
 from broker.settings.section import Section
 from broker.settings.units import Misfit
@@ -302,6 +303,9 @@ class File(Section):
         {}, description="Callers by name; the name is a directory's name too."
     )
     credentials: dict[Name, Credential] = Field({}, description="Credentials by name.")
+    limits: CallerLimits = Field(
+        default_factory=CallerLimits, description="How often callers may ask."
+    )
     rotation: Rotation = Field(
         default_factory=Rotation, description="Who replaces the upstream keys themselves."
     )
