@@ -16,6 +16,8 @@ from typing import Any, Final
 
 from broker.access.authorizer import ListAuthorizer
 from broker.access.caller import Callers
+from broker.access.failed_authentications import FailedAuthentications
+from broker.access.limits import Limits as CallerLimits
 from broker.access.token_files import TokenFiles
 from broker.api.admin import create_admin_plane
 from broker.api.data import create_data_plane
@@ -71,6 +73,8 @@ class Broker:
     callers: Callers
     token_files: TokenFiles
     authorizer: ListAuthorizer
+    limits: CallerLimits
+    failures: FailedAuthentications
     audit: AuditLog
     audit_head: AuditHead
     trail: Trail
@@ -162,6 +166,11 @@ def build(
     )
     callers = Callers(clock, clients, own_uid=own_uid)
     authorizer = ListAuthorizer(clients, specs)
+    limits = CallerLimits(
+        clock, translate.limit_rules(settings.limits), translate.default_limit(settings.limits)
+    )
+    metrics.limits.watch(lambda: (len(limits.windows), limits.windows.dropped))
+    failures = FailedAuthentications(clock, translate.failed_authentications(settings.limits))
     service = HandoutService(
         clock=clock,
         store=store,
@@ -172,6 +181,8 @@ def build(
         reports=keepers if rotates is None else rotates.reports(keepers),
         specs=specs,
         mask=redactor.mask,
+        limits=limits,
+        failures=failures,
         max_wait=settings.listeners.max_wait,
     )
     problems = Problems(clock, RequestIds(rng))
@@ -192,6 +203,8 @@ def build(
         callers=callers,
         token_files=TokenFiles(Path(settings.listeners.socket_directory), callers, own_uid=own_uid),
         authorizer=authorizer,
+        limits=limits,
+        failures=failures,
         audit=audit,
         audit_head=head,
         trail=trail,
