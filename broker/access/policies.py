@@ -60,6 +60,8 @@ class Sources:
     tools: tuple[str, ...] = ()
     """Tools that policies may name; empty: any."""
     vocabulary: Vocabulary = field(default_factory=Vocabulary)
+    known_callers: frozenset[str] = frozenset()
+    """Clients that policies may name, though they are not served yet."""
     file: str = ""
     """The configuration's own, for places."""
 
@@ -120,7 +122,7 @@ class Policies:
         self._schema = cedar.Schema(schema(sources.vocabulary))
         self.all: dict[str, Policy] = {one.id: one for one in self._own()}
         sets = Sets(
-            callers=frozenset(sources.clients),
+            callers=sources.known_callers.union(sources.clients),
             credentials=frozenset(sources.credentials),
             roles=frozenset(role.name for role in sources.roles),
             tools=frozenset(sources.tools) or None,
@@ -247,6 +249,27 @@ class Policies:
             ),
             self._base.with_added([_entity("Subject", subject, parents)]),
         )
+
+    def holds(self, condition: Json, question: Question) -> bool:
+        """Whether one clause of a policy holds for a question, by Cedar's judgement."""
+        everything = {"op": "All"}
+        clause = {
+            "effect": "permit",
+            "principal": everything,
+            "action": everything,
+            "resource": everything,
+            "conditions": [condition],
+        }
+        try:
+            asked = request(question, self._moments.at(question.wall), self.vocabulary)
+        except ValueError:
+            return False
+        entities = self._asking(question.caller, question.subject).entities
+        return cedar.PolicySet({"clause": clause}, self._schema).ask([asked], entities)[0].allowed
+
+    def principals(self, question: Question) -> tuple[Uid, ...]:
+        """Who asks, and all it is in."""
+        return self._asking(question.caller, question.subject).uids
 
     # --- what may concern whom ------------------------------------------------------
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from random import Random
 from typing import Any, Final
 
-from broker.access.authorizer import ListAuthorizer
 from broker.access.caller import Callers
+from broker.access.current import CurrentAuthorizer
 from broker.access.token_files import TokenFiles
 from broker.api.admin import create_admin_plane
 from broker.api.data import create_data_plane
@@ -26,7 +26,7 @@ from broker.api.listeners import Listener
 from broker.api.operations import create_operations_plane
 from broker.api.problems import Problems, RequestIds
 from broker.api.sockets import TcpAddress, UnixAddress
-from broker.app import rotation, translate
+from broker.app import policies, rotation, translate
 from broker.app.masking import Masking
 from broker.app.process import connections
 from broker.app.vault import vault_client, vault_login
@@ -68,7 +68,9 @@ class Broker:
     keepers: Keepers
     callers: Callers
     token_files: TokenFiles
-    authorizer: ListAuthorizer
+    authorizer: CurrentAuthorizer
+    service_account: str
+    """Of this pod, for policies; empty: not known."""
     audit: AuditLog
     service: HandoutService
     health: Health
@@ -157,7 +159,12 @@ def build(
         environ=environ or {},
     )
     callers = Callers(clock, clients, own_uid=own_uid)
-    authorizer = ListAuthorizer(clients, specs)
+    account = policies.service_account(settings)
+    authorizer = CurrentAuthorizer(
+        policies.authorizer(
+            settings, policies.compiled(settings, service_account=account), clock
+        )
+    )
     service = HandoutService(
         clock=clock,
         store=store,
@@ -188,6 +195,7 @@ def build(
         callers=callers,
         token_files=TokenFiles(Path(settings.listeners.socket_directory), callers, own_uid=own_uid),
         authorizer=authorizer,
+        service_account=account,
         audit=audit,
         service=service,
         health=health,

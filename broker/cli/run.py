@@ -42,12 +42,13 @@ def call(arguments: argparse.Namespace) -> int:
 
         loaded = load(arguments.config, os.environ, uid=os.geteuid())
         from broker.app.run import run  # a wrong file is told before the server is loaded
+        from broker.app.policies import remarks
 
         return run(
             loaded.settings,
             arguments.config,
             digest=loaded.digest,
-            advice=loaded.advice,
+            advice=(*loaded.advice, *remarks(loaded.settings, loaded.place)),
             process=arguments.process,
         )
 

@@ -28,6 +28,7 @@ from broker.settings.kinds import (
     VaultPath,
     fault,
 )
+from broker.settings.schema_access import Policies, Role
 from broker.settings.schema_rotation import CredentialRotation, Kubernetes, Rotation
 from broker.settings.section import Section
 from broker.settings.units import Misfit
@@ -310,6 +311,10 @@ class File(Section):
         {}, description="Callers by name; the name is a directory's name too."
     )
     credentials: dict[Name, Credential] = Field({}, description="Credentials by name.")
+    roles: dict[Name, Role] = Field(
+        {}, description="Roles by name: who may have what, beside the clients' own lists."
+    )
+    policies: Policies = Field(default_factory=Policies, description="Policies in Cedar.")
     rotation: Rotation = Field(
         default_factory=Rotation, description="Who replaces the upstream keys themselves."
     )
