@@ -13,7 +13,7 @@ from difflib import get_close_matches
 
 from broker.access import cedar
 from broker.access.policies import Policies, Policy, Verdict
-from broker.access.vocabulary import ADMIN, Question
+from broker.access.vocabulary import ADMIN, Json, Question
 
 CLOSE = 5
 """Permits that are told of."""
@@ -79,7 +79,7 @@ def _lacks(policies: Policies, one: Policy, question: Question) -> list[str]:
     ]
 
 
-def _clause(condition: cedar.Json) -> str:
+def _clause(condition: Json) -> str:
     """A clause as Cedar writes it."""
     everything = {"op": "All"}
     text = cedar.written(
@@ -91,7 +91,7 @@ def _clause(condition: cedar.Json) -> str:
             "conditions": [condition],
         }
     )
-    kind = condition["kind"]
+    kind = str(condition["kind"])
     return kind + text.partition(kind)[2].rstrip().removesuffix(";").rstrip()
 
 

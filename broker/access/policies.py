@@ -80,7 +80,7 @@ class Policy:
     @property
     def permits(self) -> bool:
         """Whether it permits; else it forbids."""
-        return self.est["effect"] == "permit"
+        return bool(self.est["effect"] == "permit")
 
 
 @dataclass(frozen=True, slots=True)

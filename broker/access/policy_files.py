@@ -141,7 +141,9 @@ def _judge(
         for message in told:
             yield _fault(file, statement, message, _remedy(message))
         place = f"{file.path}:{statement.line}"
-        name = est.get("annotations", {}).get("id") or f"{PurePath(file.path).name}:{statement.line}"
+        name = (
+            est.get("annotations", {}).get("id") or f"{PurePath(file.path).name}:{statement.line}"
+        )
         yield Written(name, place, statement.text, est)
 
 

@@ -133,13 +133,12 @@ def _constraint(body: Any) -> tuple[str, Est] | None:
             first, second = _constraint(left), _constraint(right)
             if first and second and first[0] == second[0]:
                 return first[0], {"op": "any", "of": [first[1], second[1]]}
-        case {"is": {"left": {"Var": "principal" | "resource" as variable}, "entity_type": kind}} if (
-            "in" not in body["is"]
-        ):
-            return variable, {"op": "is", "entity_type": kind}
+        case {"is": {"left": {"Var": "principal" | "resource" as variable}, **rest}}:
+            if set(rest) == {"entity_type"}:
+                return variable, {"op": "is", "entity_type": rest["entity_type"]}
         case {"==": {"left": {"Var": "principal" | "resource" as variable}, "right": right}}:
-            entity = _entity(right)
-            return entity and (variable, {"op": "==", "entity": entity})
+            if entity := _entity(right):
+                return variable, {"op": "==", "entity": entity}
         case {"in": {"left": {"Var": "principal" | "resource" as variable}, "right": right}}:
             if entity := _entity(right):
                 return variable, {"op": "in", "entity": entity}

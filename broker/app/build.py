@@ -161,9 +161,7 @@ def build(
     callers = Callers(clock, clients, own_uid=own_uid)
     account = policies.service_account(settings)
     authorizer = CurrentAuthorizer(
-        policies.authorizer(
-            settings, policies.compiled(settings, service_account=account), clock
-        )
+        policies.authorizer(settings, policies.compiled(settings, service_account=account), clock)
     )
     service = HandoutService(
         clock=clock,

@@ -52,9 +52,7 @@ def compiled(
         return None
     from broker.access.policies import Policies
 
-    return Policies(
-        sources(settings, file=file, service_account=service_account, callers=callers)
-    )
+    return Policies(sources(settings, file=file, service_account=service_account, callers=callers))
 
 
 def sources(

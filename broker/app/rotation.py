@@ -137,9 +137,7 @@ def narrowed(settings: Settings, process: Process) -> Settings:
             remedy="Set rotation.mode: rotator, for this process and for the sidecars.",
         )
     listeners = replace(settings.listeners, unix=False, tcp=())
-    return replace(
-        settings, clients={}, roles={}, policies=PolicySettings(), listeners=listeners
-    )
+    return replace(settings, clients={}, roles={}, policies=PolicySettings(), listeners=listeners)
 
 
 def build_rotation(

@@ -4,8 +4,9 @@ Duty: compare two settings; say what to apply at once and what needs a restart.
 Not its duty: applying it (``app.reload``).
 Rules:
 
-* hot: credentials; what a client may have, by list, role and policy; ``log``; ``audit.on_failure``. These are the
-  keys that change in daily work, and each is read anew at its next use;
+* hot: credentials; what a client may have, by list, role and policy; ``log``;
+  ``audit.on_failure``. These are the keys that change in daily work, and each is read anew
+  at its next use;
 * a client that is gone from the file may have nothing from now on: a withdrawal of rights
   never waits for a restart, though its socket stays until then;
 * who is rotated, and how, waits for a restart, whatever else of the credential changed;

@@ -10,7 +10,8 @@ Rules:
   change a reviewed file, least of all switch verification off; it fills gaps;
 * ``BROKER_PORT`` and its like come from a Kubernetes Service called ``broker`` and mean
   nothing here: two underscores follow our prefix;
-* who may have what (``clients``, ``credentials``, ``roles``, ``policies``) stands in the file alone;
+* who may have what (``clients``, ``credentials``, ``roles``, ``policies``) stands in the
+  file alone;
 * a token in the environment is never used.
 
 Source of the names: OpenBao api/env.go and the Vault CLI's documentation. Unlike there,

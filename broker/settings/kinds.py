@@ -87,7 +87,9 @@ Pointer: TypeAlias = Annotated[
 FieldName: TypeAlias = Annotated[str, StringConstraints(pattern=units.FIELD)]
 ArgumentName: TypeAlias = Annotated[str, StringConstraints(pattern=units.FIELD)]
 Glob: TypeAlias = Annotated[
-    str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]+$"), Field(json_schema_extra={"x-kind": "glob"})
+    str,
+    StringConstraints(pattern=r"^[^\x00-\x1f\x7f]+$"),
+    Field(json_schema_extra={"x-kind": "glob"}),
 ]
 ToolGlob: TypeAlias = Annotated[
     str,

@@ -46,7 +46,7 @@ class Loaded:
     advice: tuple[Advice, ...] = ()
     digest: str = ""
     """SHA-256 of the file's bytes, and of its policy files', to notice a change by."""
-    place: Callable[[Path], Place] = Place
+    place: Callable[[Path], Place] = lambda _: Place("")
     """Where a key was written."""
 
 

@@ -52,7 +52,9 @@ def granted(settings: Settings) -> set[str]:
     return names
 
 
-def _role(role: RoleSettings, callers: Collection[str], names: Collection[str]) -> Iterator[Finding]:
+def _role(
+    role: RoleSettings, callers: Collection[str], names: Collection[str]
+) -> Iterator[Finding]:
     at: Path = ("roles", role.name)
     for key, listed, known, where in (
         ("callers", role.callers, callers, "clients"),

@@ -42,7 +42,7 @@ class Window(Section):
     end: DayTime = Field(
         "24:00",
         alias="to",
-        description="When it is over, in whole minutes; on the next day when that is before `from`.",
+        description="When it is over; on the next day when that is before `from`.",
     )
 
 
@@ -54,7 +54,8 @@ class Role(Section):
     )
     subjects: Annotated[list[Glob], _Some] = Field(
         [],
-        description="Subjects, or globs with `*` and `?`: it is held by scoped tokens of theirs only.",
+        description="Subjects, or globs with `*` and `?`: then only scoped tokens of theirs hold "
+        "it.",
     )
     tools: Annotated[list[ToolGlob], _Some] = Field(
         [], description="Tools, or globs with `*`; any tool and none when missing."
