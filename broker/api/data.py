@@ -112,9 +112,9 @@ def create_data_plane(
         operation_id="streamEvents",
         summary="Follow what happens to the caller's credentials",
         description=(
-            "Server-sent events: published, expiring, suspect, refused, rotated, and `gap` when "
-            "some were missed; names and versions only. Nothing is replayed: after connecting, "
-            "ask for the present state."
+            "Server-sent events: published, expiring, suspect, refused, rotated, audit_head, and "
+            "`gap` when some were missed; names and versions only. Nothing is replayed: after "
+            "connecting, ask for the present state."
         ),
         responses=answers(None, 401, 503),
     )

@@ -130,9 +130,17 @@ class AuditLog:
         if not self._staged:
             return
         staged, self._staged = self._staged, []
-        refusals = self._take([line for line, _ in staged])
+        refusals: list[AuditUnavailable | None]
+        try:
+            refusals = self._take([line for line, _ in staged])
+        except Exception:  # a fault of ours: nobody knows what was written, so nothing leaves
+            log.exception("audit records could not be written")
+            refusals = [AuditUnavailable() for _ in staged]
         for (_, settle), refusal in zip(staged, refusals, strict=True):
-            settle(refusal)
+            try:
+                settle(refusal)
+            except Exception:  # one peer's trouble must not keep the others waiting
+                log.exception("an answer could not be sent")
 
     def _take(self, lines: Iterable[bytes]) -> list[AuditUnavailable | None]:
         """Accept lines in order, several to a write; what each one met."""

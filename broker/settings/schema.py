@@ -29,6 +29,7 @@ from broker.settings.kinds import (
     fault,
 )
 from broker.settings.schema_access import Policies, Role
+from broker.settings.schema_audit import Audit
 from broker.settings.schema_rotation import CredentialRotation, Kubernetes, Rotation
 from broker.settings.section import Section
 from broker.settings.units import Misfit
@@ -269,15 +270,6 @@ class Credential(Section):
     required: bool = Field(True, description="Whether readiness waits for it.")
     rotation: CredentialRotation | None = Field(
         None, description="How its upstream key is replaced; never when missing."
-    )
-
-
-class Audit(Section):
-    """The record of hand-outs."""
-
-    file: Line = Field("", description="File the records are appended to; empty: standard output.")
-    on_failure: Literal["refuse", "allow"] = Field(
-        "refuse", description="What to do with a hand-out whose record cannot be written."
     )
 
 
