@@ -187,6 +187,12 @@ class Policies:
         """The one function that decides; explanations and tests of policies ask it too."""
         if question.caller not in self.sources.clients:
             return Verdict(allowed=False, reason="no_policy")
+        try:
+            return self._decide(question)
+        except ValueError as error:  # what was asked cannot be put to Cedar
+            return Verdict(allowed=False, reason=f"policy_error {error}")
+
+    def _decide(self, question: Question) -> Verdict:
         if question.arguments is None and question.action == "call_tool":
             unknown = sorted(
                 one.id for one in self.concerned(question) if "arguments" in one.reach.reads
@@ -195,10 +201,7 @@ class Policies:
                 return Verdict(
                     allowed=False, policies=tuple(unknown), reason="policy_needs_arguments"
                 )
-        try:
-            asked = request(question, self._moments.at(question.wall), self.vocabulary)
-        except ValueError as error:
-            return Verdict(allowed=False, reason=f"policy_error {error}")
+        asked = request(question, self._moments.at(question.wall), self.vocabulary)
         return self._verdict(self._set, question, asked)
 
     def _verdict(self, policies: cedar.PolicySet, question: Question, asked: Json) -> Verdict:
@@ -284,12 +287,20 @@ class Policies:
 
     def reads(self, question: Question) -> frozenset[str]:
         """Changing conditions that the verdict may depend on."""
-        reads = frozenset[str]().union(*(one.reach.reads for one in self.concerned(question)))
-        return reads & CHANGING
+        try:
+            concerned = self.concerned(question)
+        except ValueError:  # cannot be put to Cedar: nothing about it is kept
+            return CHANGING
+        return frozenset[str]().union(*(one.reach.reads for one in concerned)) & CHANGING
 
     def lists(self, caller: str, subject: str | None, name: str) -> bool:
         """Whether some condition could let the caller have the credential, or see its state."""
-        return any(self._lists(Question(caller, one, name, subject=subject)) for one in LISTED_BY)
+        try:
+            return any(
+                self._lists(Question(caller, one, name, subject=subject)) for one in LISTED_BY
+            )
+        except ValueError:  # a subject that cannot be put to Cedar
+            return False
 
     def _lists(self, question: Question) -> bool:
         if question.caller not in self.sources.clients:

@@ -90,61 +90,53 @@ def read_files(
     faults: list[SettingsError] = []
     for file in files:
         for statement in split(file.text):
-            result = list(_judge(file, statement, schema, sets))
-            mine = [one for one in result if isinstance(one, SettingsError)]
+            est, mine = _judged(file, statement, schema, sets)
             faults += mine
-            for one in result:
-                if not isinstance(one, Written) or mine:
-                    continue
-                clash = found[one.id].place if one.id in found else ""
-                if one.id in taken or one.id.startswith(RESERVED):
-                    clash = "the lists and roles of the configuration"
-                if clash:
-                    faults.append(
-                        _fault(
-                            file,
-                            statement,
-                            f"has the id {one.id}, which belongs to {clash}",
-                            "Give it another one.",
-                        )
-                    )
-                else:
-                    found[one.id] = one
+            if est is None or mine:
+                continue
+            place = f"{file.path}:{statement.line}"
+            own = est.get("annotations", {}).get("id")
+            name = own or _free(f"{PurePath(file.path).name}:{statement.line}", found)
+            clash = found[name].place if name in found else ""
+            if name in taken or name.startswith(RESERVED):
+                clash = "the lists and roles of the configuration"
+            if clash:
+                message = f"has the id {name}, which belongs to {clash}"
+                faults.append(_fault(file, statement, message, "Give it another one."))
+            else:
+                found[name] = Written(name, place, statement.text, est)
     return list(found.values()), faults
 
 
-def _judge(
+def _free(name: str, taken: Collection[str]) -> str:
+    """The name, or with a number where several policies have one line or one file name."""
+    number, result = 1, name
+    while result in taken:
+        number += 1
+        result = f"{name}#{number}"
+    return result
+
+
+def _judged(
     file: PolicyFile, statement: Statement, schema: cedar.Schema, sets: Sets
-) -> Iterator[Written | SettingsError]:
+) -> tuple[Est | None, list[SettingsError]]:
+    """The policy, if it is one, and its faults."""
     try:
-        parsed = cedar.parse(statement.text)
+        ((sort, est),) = cedar.parse(statement.text)
     except ValueError as error:
         message = str(error).partition("\n")[0]
-        remedy = "Correct this policy; 'broker policy check' shows whether it can be read."
-        yield _fault(file, statement, f"is no Cedar policy: {message}", remedy)
-        return
-    for sort, est in parsed:
-        if sort == "template":
-            yield _fault(
-                file,
-                statement,
-                "is a template, and nothing here fills its slots",
-                "Write whom and what it is about in the place of each ?slot.",
-            )
-            return
-        yield from _unknown(file, statement, est, sets)
-        told: dict[str, str] = {}
-        for text in schema.faults(statement.text):
-            told.setdefault(_WHERE.sub("", text), text)
-        if len(told) > 1:  # follows from the others
-            told.pop("unable to find an applicable action given the policy scope constraints", "")
-        for message in told:
-            yield _fault(file, statement, message, _remedy(message))
-        place = f"{file.path}:{statement.line}"
-        name = (
-            est.get("annotations", {}).get("id") or f"{PurePath(file.path).name}:{statement.line}"
-        )
-        yield Written(name, place, statement.text, est)
+        remedy = "Correct this policy; a ';' may be missing before it."
+        return None, [_fault(file, statement, f"is no Cedar policy: {message}", remedy)]
+    if sort == "template":
+        message = "is a template, and nothing here fills its slots"
+        remedy = "Write whom and what it is about in the place of each ?slot."
+        return None, [_fault(file, statement, message, remedy)]
+    faults = list(_unknown(file, statement, est, sets))
+    told = {_WHERE.sub("", text): None for text in schema.faults(statement.text)}
+    if len(told) > 1:  # follows from the others
+        told.pop("unable to find an applicable action given the policy scope constraints", None)
+    faults += [_fault(file, statement, message, _remedy(message)) for message in told]
+    return est, faults
 
 
 def _unknown(

@@ -238,18 +238,30 @@ def test_what_is_listed_can_be_had(
 
 CEDAR = (
     'permit (principal, action, resource == Credential::"maps") when { context.tool like "s*" };',
-    'forbid (principal in Caller::"one", action, resource) when { context.weekday == '
-    'Weekday::"sun" };',
-    'forbid (principal == Caller::"two", action == Action::"handout", resource == '
-    'Credential::"web");',
-    "forbid (principal, action, resource is Credential) when { context has address && "
-    "context.address.isLoopback() };",
-    "permit (principal is Subject, action, resource) when { resource is Credential && "
-    'resource.path like "mcp/*" && context.caller == Caller::"two" };',
-    'forbid (principal, action == Action::"call_tool", resource) when { '
-    'context.arguments has database && context.arguments.database == "prod" };',
-    'forbid (principal, action, resource) unless { context.time >= duration("6h") || '
-    "!(context has subject) };",
+    (
+        'forbid (principal in Caller::"one", action, resource) when { context.weekday == '
+        'Weekday::"sun" };'
+    ),
+    (
+        'forbid (principal == Caller::"two", action == Action::"handout", resource == '
+        'Credential::"web");'
+    ),
+    (
+        "forbid (principal, action, resource is Credential) when { context has address && "
+        "context.address.isLoopback() };"
+    ),
+    (
+        "permit (principal is Subject, action, resource) when { resource is Credential && "
+        'resource.path like "mcp/*" && context.caller == Caller::"two" };'
+    ),
+    (
+        'forbid (principal, action == Action::"call_tool", resource) when { '
+        'context.arguments has database && context.arguments.database == "prod" };'
+    ),
+    (
+        'forbid (principal, action, resource) unless { context.time >= duration("6h") || '
+        "!(context has subject) };"
+    ),
 )
 
 
