@@ -194,7 +194,7 @@ def _shadowed(
 ) -> Iterator[Remark]:
     for number, role in enumerate(roles):
         names = selected(role, paths)
-        if not names and not role.tools:
+        if not names and not (role.tools and set(role.all_actions()) & set(TOOL_ACTIONS)):
             continue
         if not role.callers and not role.subjects:
             continue
