@@ -14,8 +14,8 @@ from pathlib import Path
 from random import Random
 from typing import Any, Final
 
-from broker.access.authorizer import ListAuthorizer
 from broker.access.caller import Callers
+from broker.access.current import CurrentAuthorizer
 from broker.access.failed_authentications import FailedAuthentications
 from broker.access.limits import Limits as CallerLimits
 from broker.access.token_files import TokenFiles
@@ -28,7 +28,7 @@ from broker.api.listeners import Listener
 from broker.api.operations import create_operations_plane
 from broker.api.problems import Problems, RequestIds
 from broker.api.sockets import TcpAddress, UnixAddress
-from broker.app import rotation, translate
+from broker.app import policies, rotation, translate
 from broker.app.audit_head import AuditHead
 from broker.app.audit_log import audit_log
 from broker.app.masking import Masking
@@ -72,9 +72,11 @@ class Broker:
     keepers: Keepers
     callers: Callers
     token_files: TokenFiles
-    authorizer: ListAuthorizer
     limits: CallerLimits
     failures: FailedAuthentications
+    authorizer: CurrentAuthorizer
+    service_account: str
+    """Of this pod, for policies; empty: not known."""
     audit: AuditLog
     audit_head: AuditHead
     trail: Trail
@@ -165,7 +167,10 @@ def build(
         environ=environ or {},
     )
     callers = Callers(clock, clients, own_uid=own_uid)
-    authorizer = ListAuthorizer(clients, specs)
+    account = policies.service_account(settings)
+    authorizer = CurrentAuthorizer(
+        policies.authorizer(settings, policies.compiled(settings, service_account=account), clock)
+    )
     limits = CallerLimits(
         clock, translate.limit_rules(settings.limits), translate.default_limit(settings.limits)
     )
@@ -205,6 +210,7 @@ def build(
         authorizer=authorizer,
         limits=limits,
         failures=failures,
+        service_account=account,
         audit=audit,
         audit_head=head,
         trail=trail,
