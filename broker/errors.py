@@ -78,6 +78,7 @@ The tree (a test compares it with the classes)::
     ├── BrokerBusy
     ├── BrokerStopping
     ├── AuditUnavailable
+    ├── AuditUnreadable
     ├── TaskEnded
     └── ClientError
         ├── BrokerUnreachable
@@ -803,6 +804,13 @@ class AuditUnavailable(BrokerError):
     code = "audit_unavailable"
     retryable = True
     remedy = "Free the disk or the pipe that takes the audit records."
+
+
+class AuditUnreadable(BrokerError):
+    """An audit file cannot be read, so nothing can be said about it."""
+
+    code = "audit_unreadable"
+    remedy = "Check the path and who may read it: audit files have mode 0600."
 
 
 class TaskEnded(BrokerError):

@@ -112,9 +112,9 @@ def create_data_plane(
         operation_id="streamEvents",
         summary="Follow what happens to the caller's credentials",
         description=(
-            "Server-sent events: published, expiring, suspect, refused, rotated, and `gap` when "
-            "some were missed; names and versions only. Nothing is replayed: after connecting, "
-            "ask for the present state."
+            "Server-sent events: published, expiring, suspect, refused, rotated, audit_head, and "
+            "`gap` when some were missed; names and versions only. Nothing is replayed: after "
+            "connecting, ask for the present state."
         ),
         responses=answers(None, 401, 429, 503),
     )
@@ -147,6 +147,7 @@ class _Routes:
         if said.wait is None:
             answer = self._service.handout(principal, name, asked, if_none_match=condition)
             if answer is not None:
+                await self._service.synced()
                 return Prepared(answer.status, answer.headers, answer.body)
         answer = await unless_gone(
             request,
@@ -154,6 +155,7 @@ class _Routes:
                 principal, name, asked, if_none_match=condition, wait=said.wait
             ),
         )
+        await self._service.synced()
         return Prepared(answer.status, answer.headers, answer.body)
 
     async def report_credential(self, name: Name, request: Request) -> Response:

@@ -16,6 +16,8 @@ from typing import Any, Final
 
 from broker.access.authorizer import ListAuthorizer
 from broker.access.caller import Callers
+from broker.access.failed_authentications import FailedAuthentications
+from broker.access.limits import Limits as CallerLimits
 from broker.access.token_files import TokenFiles
 from broker.api.admin import create_admin_plane
 from broker.api.data import create_data_plane
@@ -27,11 +29,13 @@ from broker.api.operations import create_operations_plane
 from broker.api.problems import Problems, RequestIds
 from broker.api.sockets import TcpAddress, UnixAddress
 from broker.app import rotation, translate
+from broker.app.audit_head import AuditHead
+from broker.app.audit_log import audit_log
 from broker.app.masking import Masking
 from broker.app.process import connections
+from broker.app.trail import Trail
 from broker.app.vault import vault_client, vault_login
 from broker.audit.log import AuditLog
-from broker.audit.sinks import opener
 from broker.clock import Clock
 from broker.credentials.keeper import Deps
 from broker.credentials.keepers import Keepers
@@ -69,7 +73,11 @@ class Broker:
     callers: Callers
     token_files: TokenFiles
     authorizer: ListAuthorizer
+    limits: CallerLimits
+    failures: FailedAuthentications
     audit: AuditLog
+    audit_head: AuditHead
+    trail: Trail
     service: HandoutService
     health: Health
     rotation: rotation.Rotation | None
@@ -117,6 +125,10 @@ def build(
     clients = translate.clients(settings)
     events = Events(metrics)
     vault = vault_client(settings.vault, clock=clock, metrics=metrics)
+    audit = audit_log(settings.audit, clock=clock, metrics=metrics)
+    head = AuditHead(audit, events, clock)
+    metrics.audit_sequence = head.sequence
+    trail = Trail(audit, clock)
     session = Session(
         vault,
         vault_login(settings.vault.auth, vault),
@@ -124,6 +136,7 @@ def build(
         rng=rng,
         metrics=metrics,
         linger=settings.vault.timeout + LINGER,
+        observer=trail,
     )
     store = CredentialStore(clock)
     masking = Masking(clock, redactor)
@@ -142,13 +155,8 @@ def build(
             recorder=metrics,
             events=events,
             new_version=lambda: secrets.token_hex(8),  # never reused, on any replica
+            observer=trail,
         ),
-    )
-    audit = AuditLog(
-        opener(settings.audit.file),
-        clock=clock,
-        metrics=metrics,
-        on_failure=settings.audit.on_failure,
     )
     rotates = rotation.build_rotation(
         settings,
@@ -158,6 +166,11 @@ def build(
     )
     callers = Callers(clock, clients, own_uid=own_uid)
     authorizer = ListAuthorizer(clients, specs)
+    limits = CallerLimits(
+        clock, translate.limit_rules(settings.limits), translate.default_limit(settings.limits)
+    )
+    metrics.limits.watch(lambda: (len(limits.windows), limits.windows.dropped))
+    failures = FailedAuthentications(clock, translate.failed_authentications(settings.limits))
     service = HandoutService(
         clock=clock,
         store=store,
@@ -168,6 +181,8 @@ def build(
         reports=keepers if rotates is None else rotates.reports(keepers),
         specs=specs,
         mask=redactor.mask,
+        limits=limits,
+        failures=failures,
         max_wait=settings.listeners.max_wait,
     )
     problems = Problems(clock, RequestIds(rng))
@@ -188,11 +203,15 @@ def build(
         callers=callers,
         token_files=TokenFiles(Path(settings.listeners.socket_directory), callers, own_uid=own_uid),
         authorizer=authorizer,
+        limits=limits,
+        failures=failures,
         audit=audit,
+        audit_head=head,
+        trail=trail,
         service=service,
         health=health,
         rotation=rotates,
-        fast=FastHandout(service, problems, specs),
+        fast=FastHandout(service, problems, specs, clock=clock),
         data=[],
         admin=[],
         operations=[],
@@ -232,6 +251,7 @@ def _listeners(
             health=broker.health,
             keepers=broker.keepers,
             vault=lambda: _session_status(broker),
+            audit=broker.audit_head.status,
             replace_token=lambda name: _replace_token(broker, name),
             quit_broker=quit_broker,
             problems=problems,

@@ -5,9 +5,12 @@ Duty: one function a kind. Not its duty: checking; ``settings`` did that.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from broker.access.caller import ClientSpec
 from broker.access.failed_authentications import Rate
 from broker.access.limits import LimitRule
+from broker.audit.sinks import KEEP, Sink, opener
 from broker.credentials.model import (
     CredentialKey,
     CredentialSpec,
@@ -19,6 +22,7 @@ from broker.credentials.model import (
     Use,
 )
 from broker.settings.domain import (
+    AuditSettings,
     ClientSettings,
     CredentialSettings,
     Settings,
@@ -136,4 +140,14 @@ def tls(settings: TlsSettings) -> TlsOptions:
         key_file=settings.key_file,
         server_name=settings.server_name,
         unsafe_skip_verify=settings.unsafe_skip_verify,
+    )
+
+
+def audit_sink(settings: AuditSettings) -> Callable[[], Sink]:
+    """What opens the target of the audit log."""
+    return opener(
+        settings.file,
+        max_bytes=settings.max_bytes,
+        keep=KEEP if settings.keep is None else settings.keep,
+        sync=settings.sync,
     )

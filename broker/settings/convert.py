@@ -41,7 +41,14 @@ def to_domain(file: schema.File) -> domain.Settings:
         limits=caller_limits(file.limits),
         rotation=rotation(file.rotation),
         kubernetes=kubernetes(file.kubernetes),
-        audit=domain.AuditSettings(file=file.audit.file, on_failure=file.audit.on_failure),
+        audit=domain.AuditSettings(
+            file=file.audit.file,
+            on_failure=file.audit.on_failure,
+            key_file=file.audit.key_file,
+            max_bytes=file.audit.max_bytes,
+            keep=file.audit.keep,
+            sync=file.audit.sync,
+        ),
         log=domain.LogSettings(level=file.log.level, format=file.log.format),
         stop=domain.StopSettings(
             delay=seconds(file.stop.delay), timeout=seconds(file.stop.timeout)

@@ -163,6 +163,14 @@ class AuditSettings:
 
     file: str = ""
     on_failure: Literal["refuse", "allow"] = "refuse"
+    key_file: str = ""
+    """With the key of the chain; empty: a chain without one."""
+    max_bytes: int = 0
+    """0: the file is never rotated."""
+    keep: int | None = None
+    """Rotated files that stay; None: nobody said how many."""
+    sync: bool = False
+    """An answer waits for the disk."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ from broker.settings.domain import (
 )
 from broker.settings.findings import Finding
 from broker.settings.places import Path
+from broker.settings.rules_audit import audit_rules
 from broker.settings.rules_credentials import credential_rules
 from broker.settings.rules_limits import limit_rules
 from broker.settings.rules_rotation import lends, rotation_rules
@@ -54,6 +55,7 @@ def check(settings: Settings, *, uid: int | None, known: Collection[str] = ()) -
     yield from limit_rules(settings, names)
     yield from rotation_rules(settings, names)
     yield from _lonely(settings, names)
+    yield from audit_rules(settings)
     yield from _stop(settings.stop)
 
 

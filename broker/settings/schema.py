@@ -28,6 +28,7 @@ from broker.settings.kinds import (
     VaultPath,
     fault,
 )
+from broker.settings.schema_audit import Audit
 from broker.settings.schema_limits import CallerLimits
 from broker.settings.schema_rotation import CredentialRotation, Kubernetes, Rotation
 from broker.settings.section import Section
@@ -269,15 +270,6 @@ class Credential(Section):
     required: bool = Field(True, description="Whether readiness waits for it.")
     rotation: CredentialRotation | None = Field(
         None, description="How its upstream key is replaced; never when missing."
-    )
-
-
-class Audit(Section):
-    """The record of hand-outs."""
-
-    file: Line = Field("", description="File the records are appended to; empty: standard output.")
-    on_failure: Literal["refuse", "allow"] = Field(
-        "refuse", description="What to do with a hand-out whose record cannot be written."
     )
 
 

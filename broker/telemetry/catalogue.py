@@ -167,6 +167,9 @@ TOKEN_TTL = Family("broker_vault_token_ttl_seconds", "gauge", "Life left in the 
 GENERATION = Family("broker_vault_token_generation", "gauge", "Vault tokens logged in for so far.")
 LOGINS = Family("broker_vault_logins_total", "counter", "Logins to Vault by result.")
 AUDIT = Family("broker_audit_records_total", "counter", "Audit records by result.")
+AUDIT_SEQUENCE = Family(
+    "broker_audit_sequence", "gauge", "Number of the last audit record in its chain."
+)
 LOGS_DROPPED = Family(
     "broker_log_records_dropped_total", "counter", "Log lines dropped: stderr was not read."
 )
@@ -216,6 +219,7 @@ FAMILIES: Final = (
     GENERATION,
     LOGINS,
     AUDIT,
+    AUDIT_SEQUENCE,
     LOGS_DROPPED,
     EVENT_GAPS,
     LIMITED,

@@ -81,6 +81,8 @@ class Metrics:
         self._started = self._clock.wall()
         self.rotation = RotationMetrics()
         self.limits = LimitMetrics()
+        self.limited = self.limits.limited
+        self.failure_limited = self.limits.failure_limited
         self._credentials: dict[str, _Credential] = {}
         self._clients: frozenset[str] = frozenset()
         self._states = dict.fromkeys(c.STATES, 0)
@@ -92,6 +94,8 @@ class Metrics:
         # Series that an alert counts on exist from the start, at zero.
         self._logins = {"ok": 0}
         self._audit = dict.fromkeys(c.AUDIT_RESULTS, 0)
+        self.audit_sequence: Callable[[], int] | None = None
+        """Asked at each scrape; set by ``app``."""
         self._logs_dropped = 0
         self._event_gaps = 0
         self.reconfigure(credentials, clients)
@@ -243,6 +247,9 @@ class Metrics:
         yield c.GENERATION.head() + c.GENERATION.line(self._generation)
         yield c.LOGINS.head() + _by_result(c.LOGINS, self._logins)
         yield c.AUDIT.head() + _by_result(c.AUDIT, self._audit)
+        yield c.AUDIT_SEQUENCE.head() + _optional(
+            c.AUDIT_SEQUENCE, None if self.audit_sequence is None else self.audit_sequence()
+        )
         yield c.LOGS_DROPPED.head() + c.LOGS_DROPPED.line(self._logs_dropped)
         yield c.EVENT_GAPS.head() + c.EVENT_GAPS.line(self._event_gaps)
         yield from self.limits.lines()

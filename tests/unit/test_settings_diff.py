@@ -140,6 +140,11 @@ def test_log_and_the_audit_rule_are_hot() -> None:
             replace(OLD, listeners=ListenerSettings(tcp=())), ("listeners.tcp",), id="listeners"
         ),
         pytest.param(replace(OLD, audit=AuditSettings(file="/a")), ("audit.file",), id="audit"),
+        pytest.param(
+            replace(OLD, audit=AuditSettings(key_file="/k", max_bytes=65536, keep=3, sync=True)),
+            ("audit.key_file", "audit.max_bytes", "audit.keep", "audit.sync"),
+            id="audit files",
+        ),
         pytest.param(replace(OLD, stop=StopSettings(delay=1.0)), ("stop.delay",), id="stop"),
     ],
 )

@@ -65,6 +65,7 @@ def exercise(metrics: Metrics) -> None:
     metrics.vault_token(expires_wall=START + 3600, generation=2)
     metrics.login("ok")
     metrics.audit_record("written")
+    metrics.audit_sequence = lambda: 7
     metrics.logs_dropped(3)
     metrics.event_gap()
     metrics.limits.limited("mcp-server", "search-api")
