@@ -79,7 +79,6 @@ def run(
     """
     settings = narrowed(settings, process)
     harden()
-    freeze_imports()
     clock, redactor = SystemClock(), Redactor()
     metrics = Metrics(settings.credentials, settings.clients, clock=clock)
     logging_set_up = logs.configure(
@@ -128,6 +127,7 @@ async def _serve(
     broker.trail.started(
         process=process, broker_version=__version__, digest=digest, host=socket.gethostname()
     )
+    freeze_imports()  # a build imports what a feature asks for
     tasks = Tasks()
     reload = Reload(
         broker,
