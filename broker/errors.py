@@ -59,9 +59,11 @@ The tree (a test compares it with the classes)::
     │   └── KubernetesConflict
     ├── CallerError
     │   ├── CallerUnauthenticated
-    │   └── CallerForbidden
-    │       ├── InsufficientScope
-    │       └── SubjectTokenRefused
+    │   ├── CallerForbidden
+    │   │   ├── InsufficientScope
+    │   │   └── SubjectTokenRefused
+    │   └── TooManyRequests
+    │       └── TooManyFailures
     ├── TokensUnavailable
     ├── RequestError
     │   ├── RequestMalformed
@@ -637,6 +639,38 @@ class SubjectTokenRefused(CallerForbidden):
 
     code = "subject_token_refused"
     remedy = "Get a new scoped token."
+
+
+class TooManyRequests(CallerError):
+    """The caller asked more often than it may.
+
+    Args:
+        message: one sentence.
+        reason: which limit, for the audit only.
+        retry_after: seconds until the next request is allowed; exact, not rounded.
+    """
+
+    code = "too_many_requests"
+    retryable = True
+    remedy = "Ask again after Retry-After; keep a value until its use_until instead of asking."
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        reason: str = "",
+        retry_after: float = 0.0,
+        remedy: str | None = None,
+    ) -> None:
+        super().__init__(message, remedy=remedy)
+        self.reason, self.retry_after = reason, retry_after
+
+
+class TooManyFailures(TooManyRequests):
+    """Too many authentications failed; a right proof is taken all the same."""
+
+    code = "too_many_failures"
+    remedy = "Read the client-token file again: a right token is never refused for this."
 
 
 class TokensUnavailable(BrokerError):

@@ -35,6 +35,7 @@ def audit_log(settings: AuditSettings, *, clock: Clock, metrics: Recorder) -> Au
         metrics=metrics,
         on_failure=settings.on_failure,
         chain=_chain(settings.file, key),
+        sync=settings.sync,
     )
 
 

@@ -16,6 +16,8 @@ from typing import Any, Final
 
 from broker.access.caller import Callers
 from broker.access.current import CurrentAuthorizer
+from broker.access.failed_authentications import FailedAuthentications
+from broker.access.limits import Limits as CallerLimits
 from broker.access.token_files import TokenFiles
 from broker.api.admin import create_admin_plane
 from broker.api.data import create_data_plane
@@ -70,6 +72,8 @@ class Broker:
     keepers: Keepers
     callers: Callers
     token_files: TokenFiles
+    limits: CallerLimits
+    failures: FailedAuthentications
     authorizer: CurrentAuthorizer
     service_account: str
     """Of this pod, for policies; empty: not known."""
@@ -167,6 +171,11 @@ def build(
     authorizer = CurrentAuthorizer(
         policies.authorizer(settings, policies.compiled(settings, service_account=account), clock)
     )
+    limits = CallerLimits(
+        clock, translate.limit_rules(settings.limits), translate.default_limit(settings.limits)
+    )
+    metrics.limits.watch(lambda: (len(limits.windows), limits.windows.dropped))
+    failures = FailedAuthentications(clock, translate.failed_authentications(settings.limits))
     service = HandoutService(
         clock=clock,
         store=store,
@@ -177,6 +186,8 @@ def build(
         reports=keepers if rotates is None else rotates.reports(keepers),
         specs=specs,
         mask=redactor.mask,
+        limits=limits,
+        failures=failures,
         max_wait=settings.listeners.max_wait,
     )
     problems = Problems(clock, RequestIds(rng))
@@ -197,6 +208,8 @@ def build(
         callers=callers,
         token_files=TokenFiles(Path(settings.listeners.socket_directory), callers, own_uid=own_uid),
         authorizer=authorizer,
+        limits=limits,
+        failures=failures,
         service_account=account,
         audit=audit,
         audit_head=head,

@@ -144,6 +144,10 @@ class Reload:
         broker.metrics.reconfigure(specs, settings.clients)
         broker.callers.configure(clients)
         broker.authorizer.use(authorizer)
+        broker.limits.configure(
+            translate.limit_rules(settings.limits), translate.default_limit(settings.limits)
+        )
+        broker.failures.configure(translate.failed_authentications(settings.limits))
         broker.service.reconfigure(specs)
         broker.health.configure({name: spec.required for name, spec in specs.items()})
         broker.fast.configure(specs)

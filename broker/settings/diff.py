@@ -4,7 +4,7 @@ Duty: compare two settings; say what to apply at once and what needs a restart.
 Not its duty: applying it (``app.reload``).
 Rules:
 
-* hot: credentials; what a client may have, by list, role and policy; ``log``;
+* hot: credentials; what a client may have, by list, role and policy; ``limits``; ``log``;
   ``audit.on_failure``. These are the keys that change in daily work, and each is read anew
   at its next use;
 * a client that is gone from the file may have nothing from now on: a withdrawal of rights
@@ -60,6 +60,7 @@ def diff(old: Settings, new: Settings) -> Difference:
         if old.roles.get(name) != new.roles.get(name)
     ]
     hot += _keys(old.policies, new.policies, "policies")
+    hot += _keys(old.limits, new.limits, "limits")
     hot += _keys(old.log, new.log, "log")
     restart = _keys(old.vault, new.vault, "vault") + _keys(
         old.listeners, new.listeners, "listeners"
@@ -76,6 +77,7 @@ def diff(old: Settings, new: Settings) -> Difference:
         clients=clients,
         roles=new.roles,
         policies=new.policies,
+        limits=new.limits,
         log=new.log,
         audit=replace(old.audit, on_failure=new.audit.on_failure),
     )

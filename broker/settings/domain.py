@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from broker.settings.domain_access import PolicySettings, RoleSettings
+from broker.settings.domain_limits import CallerLimitSettings
 from broker.settings.domain_rotation import (
     CredentialRotationSettings,
     KubernetesSettings,
@@ -199,6 +200,7 @@ class Settings:
     listeners: ListenerSettings = field(default_factory=ListenerSettings)
     clients: Mapping[str, ClientSettings] = field(default_factory=dict)
     credentials: Mapping[str, CredentialSettings] = field(default_factory=dict)
+    limits: CallerLimitSettings = field(default_factory=CallerLimitSettings)
     roles: Mapping[str, RoleSettings] = field(default_factory=dict)
     policies: PolicySettings = field(default_factory=PolicySettings)
     rotation: RotationSettings = field(default_factory=RotationSettings)

@@ -20,7 +20,7 @@ FAULT: Final = "broker_fault"
 """Kind of the faults that carry their own words (``message``, ``remedy``)."""
 
 
-def _text(read: Callable[[str], object]) -> AfterValidator:
+def read_by(read: Callable[[str], object]) -> AfterValidator:
     """Validate a text by a reader of ``units``; keep the text."""
 
     def check(text: str) -> str:
@@ -58,24 +58,24 @@ def _zone(text: str) -> None:
 Duration: TypeAlias = Annotated[
     str,
     BeforeValidator(_no_bare_number),
-    _text(units.seconds),
+    read_by(units.seconds),
     Field(json_schema_extra={"pattern": units.DURATION, "x-kind": "duration"}),
 ]
 Name: TypeAlias = Annotated[str, StringConstraints(pattern=units.NAME)]
 Endpoint: TypeAlias = Annotated[
-    str, _text(units.endpoint), Field(json_schema_extra={"x-kind": "address"})
+    str, read_by(units.endpoint), Field(json_schema_extra={"x-kind": "address"})
 ]
 Origin: TypeAlias = Annotated[
-    str, _text(units.origin), Field(json_schema_extra={"x-kind": "origin"})
+    str, read_by(units.origin), Field(json_schema_extra={"x-kind": "origin"})
 ]
 VaultPath: TypeAlias = Annotated[
     str,
-    _text(units.vault_path),
+    read_by(units.vault_path),
     Field(json_schema_extra={"minLength": 1, "x-kind": "path in Vault"}),
 ]
 EndpointOrNone: TypeAlias = Annotated[
     str,
-    _text(lambda text: text and units.endpoint(text)),
+    read_by(lambda text: text and units.endpoint(text)),
     Field(json_schema_extra={"x-kind": "address"}),
 ]
 HeaderName: TypeAlias = Annotated[str, StringConstraints(pattern=units.HEADER)]
@@ -97,10 +97,10 @@ ToolGlob: TypeAlias = Annotated[
     Field(json_schema_extra={"x-kind": "tool glob"}),
 ]
 PathGlob: TypeAlias = Annotated[
-    str, _text(units.path_glob), Field(json_schema_extra={"minLength": 1, "x-kind": "path glob"})
+    str, read_by(units.path_glob), Field(json_schema_extra={"minLength": 1, "x-kind": "path glob"})
 ]
 Network: TypeAlias = Annotated[
-    str, _text(units.network), Field(json_schema_extra={"x-kind": "network"})
+    str, read_by(units.network), Field(json_schema_extra={"x-kind": "network"})
 ]
 DayTime: TypeAlias = Annotated[
     str,
@@ -108,7 +108,7 @@ DayTime: TypeAlias = Annotated[
     Field(json_schema_extra={"x-kind": "time of day"}),
 ]
 Zone: TypeAlias = Annotated[
-    str, _text(_zone), Field(json_schema_extra={"minLength": 1, "x-kind": "time zone"})
+    str, read_by(_zone), Field(json_schema_extra={"minLength": 1, "x-kind": "time zone"})
 ]
 Id: TypeAlias = Annotated[int, Field(ge=0, le=2**32 - 2)]
 Line: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]*$")]

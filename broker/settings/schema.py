@@ -30,6 +30,7 @@ from broker.settings.kinds import (
 )
 from broker.settings.schema_access import Policies, Role
 from broker.settings.schema_audit import Audit
+from broker.settings.schema_limits import CallerLimits
 from broker.settings.schema_rotation import CredentialRotation, Kubernetes, Rotation
 from broker.settings.section import Section
 from broker.settings.units import Misfit
@@ -303,6 +304,9 @@ class File(Section):
         {}, description="Callers by name; the name is a directory's name too."
     )
     credentials: dict[Name, Credential] = Field({}, description="Credentials by name.")
+    limits: CallerLimits = Field(
+        default_factory=CallerLimits, description="How often callers may ask."
+    )
     roles: dict[Name, Role] = Field(
         {}, description="Roles by name: who may have what, beside the clients' own lists."
     )

@@ -58,7 +58,8 @@ def counting(text: str = "", *roles: Role) -> tuple[Counting, PolicyAuthorizer, 
 def refused(authorizer: Authorizer, who: Principal, name: str, **more: Any) -> tuple[str, str]:
     with pytest.raises((CredentialUnknown, CallerForbidden)) as refusal:
         authorizer.authorize(who, name, **{"tool": "", **more})
-    return type(refusal.value).__name__, refusal.value.reason
+    reason = refusal.value.reason  # type: ignore[attr-defined]
+    return type(refusal.value).__name__, reason
 
 
 def test_a_permission_names_its_policies() -> None:
