@@ -8,8 +8,6 @@ Rules:
 * deny by default, and a forbid beats every permit, a client's list and a role included;
 * an error in any policy refuses, whatever the others say: Cedar would skip a forbid that
   errs;
-* what is forbidden to a caller is forbidden to every scoped token it shows, also when the
-  policy says ``principal == Caller::"…"``;
 * where a policy may look at arguments that nobody knows, nothing is allowed.
 """
 
@@ -101,7 +99,7 @@ class _Asking:
     uids: tuple[Uid, ...]
     """The principal, then all it is in."""
     policies: tuple[Policy, ...]
-    """That may apply to it, or to its caller alone."""
+    """That may apply to it."""
     entities: cedar.Entities
 
 
@@ -205,20 +203,15 @@ class Policies:
         return self._verdict(self._set, question, asked)
 
     def _verdict(self, policies: cedar.PolicySet, question: Question, asked: Json) -> Verdict:
-        requests = [asked]
-        if question.subject is not None:
-            requests.append({**asked, "principal": uid("Caller", question.caller)})
         asking = self._asking(question.caller, question.subject)
-        answer, *bare = policies.ask(requests, asking.entities)
-        errors = [error for one in (answer, *bare) for error in one.errors]
-        if errors:
-            return Verdict(allowed=False, reason=f"policy_error {errors[0]}")
-        for one in (answer, *bare):
-            if not one.allowed and one.reasons:
-                reason = f"policy_forbids {', '.join(one.reasons)}"
-                return Verdict(allowed=False, policies=one.reasons, reason=reason)
+        (answer,) = policies.ask([asked], asking.entities)
+        if answer.errors:
+            return Verdict(allowed=False, reason=f"policy_error {answer.errors[0]}")
         if answer.allowed:
             return Verdict(allowed=True, policies=answer.reasons)
+        if answer.reasons:
+            reason = f"policy_forbids {', '.join(answer.reasons)}"
+            return Verdict(allowed=False, policies=answer.reasons, reason=reason)
         return Verdict(allowed=False, reason="no_policy")
 
     def _asking(self, caller: str, subject: str | None) -> _Asking:
@@ -237,21 +230,13 @@ class Policies:
     def _new_asking(self, caller: str, subject: str | None) -> _Asking:
         roles = held(self.sources.roles, caller, subject)
         uids: tuple[Uid, ...] = (("Caller", caller), *(("Role", name) for name in roles))
-        if subject is None:
-            policies = tuple(one for one in self.all.values() if one.reach.asked_by(uids))
-            return _Asking(uids, policies, self._base)
-        bare = self._asking(caller, None)
-        uids = (("Subject", subject), *uids)
-        parents = [uid(*one) for one in uids[1:]]
-        return _Asking(
-            uids,
-            tuple(
-                one
-                for one in self.all.values()
-                if one.reach.asked_by(uids) or one.reach.asked_by(bare.uids)
-            ),
-            self._base.with_added([_entity("Subject", subject, parents)]),
-        )
+        entities = self._base
+        if subject is not None:
+            parents = [uid(*one) for one in uids]
+            uids = (("Subject", subject), *uids)
+            entities = entities.with_added([_entity("Subject", subject, parents)])
+        policies = tuple(one for one in self.all.values() if one.reach.asked_by(uids))
+        return _Asking(uids, policies, entities)
 
     def holds(self, condition: Json, question: Question) -> bool:
         """Whether one clause of a policy holds for a question, by Cedar's judgement."""
@@ -277,7 +262,7 @@ class Policies:
     # --- what may concern whom ------------------------------------------------------
 
     def concerned(self, question: Question) -> list[Policy]:
-        """Policies that may apply to a question, or to its caller alone, by their heads."""
+        """Policies that may apply to a question by their heads."""
         resource = ("Tool" if question.about_tool else "Credential", question.resource)
         return [
             one
@@ -306,8 +291,7 @@ class Policies:
         if question.caller not in self.sources.clients:
             return False
         concerned = [one for one in self.concerned(question) if self._opened[one.id] is not None]
-        uids = self._asking(question.caller, question.subject).uids
-        if not any(one.permits and one.reach.asked_by(uids) for one in concerned):
+        if not any(one.permits for one in concerned):
             return False
         if all(one.reach.plain for one in concerned):
             return all(one.permits for one in concerned)
@@ -324,10 +308,9 @@ class Policies:
     def tools(self, caller: str, subject: str | None) -> tuple[str, ...] | None:
         """Names and globs of the tools that some policy may permit; None: any."""
         roles = {policy_id(role.name): role for role in self.sources.roles}
-        asking = self._asking(caller, subject)
         found: dict[str, None] = {}
-        for one in asking.policies:
-            if not one.permits or not one.reach.asked_by(asking.uids):
+        for one in self._asking(caller, subject).policies:
+            if not one.permits:
                 continue
             role = roles.get(one.id)
             named = one.reach.tools() if role is None else role.tools

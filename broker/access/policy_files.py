@@ -9,6 +9,8 @@ Rules:
 * whom and what a policy names must exist: a caller, credential or role that is not
   configured is a fault, for a forbid on a name with a slip in it protects nothing;
 * an id is an ``@id("…")``, else ``file:line``; none twice, none that a list or role has;
+* a forbid with ``principal == Caller::"…"`` is refused: who shows a scoped token is another
+  principal, so that any token would be a way around it;
 * templates are refused: nothing here fills them.
 """
 
@@ -22,7 +24,7 @@ from pathlib import PurePath
 from typing import Final
 
 from broker.access import cedar
-from broker.access.reach import CHANGING, Est, literals
+from broker.access.reach import CHANGING, Est, bare_caller, literals
 from broker.access.statements import Statement, split
 from broker.errors import SettingsError
 
@@ -132,6 +134,16 @@ def _judged(
         remedy = "Write whom and what it is about in the place of each ?slot."
         return None, [_fault(file, statement, message, remedy)]
     faults = list(_unknown(file, statement, est, sets))
+    if bare := bare_caller(est):
+        faults.append(
+            _fault(
+                file,
+                statement,
+                f'forbids to principal == Caller::"{bare}", who gets round it by any scoped token',
+                f'Write principal in Caller::"{bare}"; where only requests without a scoped token '
+                f'are meant, principal is Caller in Caller::"{bare}".',
+            )
+        )
     told = {_WHERE.sub("", text): None for text in schema.faults(statement.text)}
     if len(told) > 1:  # follows from the others
         told.pop("unable to find an applicable action given the policy scope constraints", None)

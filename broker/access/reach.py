@@ -198,6 +198,36 @@ def literals(value: Any) -> Iterator[Uid]:
                 yield from literals(inner)
 
 
+def bare_caller(est: Est) -> str | None:
+    """The caller that a forbid compares its principal with; None when it does not."""
+    if est.get("effect") != "forbid":
+        return None
+    match est["principal"]:
+        case {"op": "==", "entity": {"type": "Caller", "id": str(name)}}:
+            return name
+    bodies = [one["body"] for one in est.get("conditions", ()) if one["kind"] == "when"]
+    return next(_compared(bodies), None)
+
+
+def _compared(value: Any) -> Iterator[str]:
+    match value:
+        case {"==": {"left": left, "right": right}}:
+            for one, other in ((left, right), (right, left)):
+                match one, other:
+                    case (
+                        {"Var": "principal"},
+                        {"Value": {"__entity": {"type": "Caller", **rest}}},
+                    ):
+                        yield str(rest["id"])
+            yield from _compared([left, right])
+        case dict():
+            for inner in value.values():
+                yield from _compared(inner)
+        case list():
+            for inner in value:
+                yield from _compared(inner)
+
+
 # --- conditions left open ---------------------------------------------------------
 
 

@@ -19,11 +19,12 @@ from broker.app import translate
 from broker.app.diagnosis_login import claims
 from broker.clock import Clock
 from broker.errors import TokenFileUnusable
-from broker.settings.domain import Settings, SourceSettings
+from broker.settings.domain import CredentialSettings, Settings, SourceSettings
 from broker.settings.environment import Advice
 from broker.settings.literals import dotted
 from broker.settings.places import Path, Place
-from broker.settings.rules_access import has_policies
+from broker.settings.rules_access import granted, has_policies
+from broker.settings.rules_rotation import lends
 from broker.vault.login import read_token
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def sources(
         clients={name: one.credentials for name, one in settings.clients.items()},
         credentials={
             name: Target(one.source.kind, one.source.mount, one.source.path)
-            for name, one in settings.credentials.items()
+            for name, one in _for_callers(settings).items()
         },
         roles=roles(settings),
         files=tuple(PolicyFile(one.path, one.text) for one in settings.policies.texts),
@@ -135,12 +136,22 @@ def service_account(settings: Settings) -> str:
 def remarks(settings: Settings, place: Callable[[Path], Place]) -> list[Advice]:
     """What is probably wrong with the roles, to be said at each start."""
     lists = {name: one.credentials for name, one in settings.clients.items()}
-    paths = {name: whole_path(one.source) for name, one in settings.credentials.items()}
+    paths = {name: whole_path(one.source) for name, one in _for_callers(settings).items()}
     found = []
     for one in analyse(roles(settings), lists, paths):
         at = place(one.path)
         found.append(Advice(one.message, at.file, at.line, dotted(one.path), one.remedy))
     return found
+
+
+def _for_callers(settings: Settings) -> dict[str, CredentialSettings]:
+    """Credentials that policies are about.
+
+    What only drivers use must be named to be handed out: no glob and no policy about
+    everything gives away what may manage keys.
+    """
+    kept_back = lends(settings) - granted(settings)
+    return {name: one for name, one in settings.credentials.items() if name not in kept_back}
 
 
 def whole_path(source: SourceSettings) -> str:

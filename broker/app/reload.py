@@ -65,14 +65,18 @@ class Reload:
             self._asked.clear()
             if asked:
                 self._reopen()
-            found = self._read_digest()
-            if found != self._digest:
-                # Before it is loaded: what changes meanwhile is another change.
-                self._policy_paths = await asyncio.to_thread(self._read_policy_paths)
-                self._digest = self._read_digest()
-                await self._reload()
-            elif asked:
+            if not await self.look() and asked:
                 log.info("told to reload: the configuration is the same")
+
+    async def look(self) -> bool:
+        """Apply the files when they have changed; returns whether they have."""
+        if self._read_digest() == self._digest:
+            return False
+        # Before they are loaded: what changes meanwhile is another change.
+        self._policy_paths = await asyncio.to_thread(self._read_policy_paths)
+        self._digest = self._read_digest()
+        await self._reload()
+        return True
 
     def _read_digest(self) -> str:
         try:

@@ -13,6 +13,7 @@ from broker.settings.domain_access import RoleSettings, WindowSettings
 from broker.settings.findings import Finding
 from broker.settings.places import Path
 
+_COMMENT = re.compile(r"//[^\n\r]*")
 _NAMED = re.compile(r'\bCredential\s*::\s*"([^"\\]*)"')
 
 
@@ -48,7 +49,8 @@ def granted(settings: Settings) -> set[str]:
     names = {name for client in settings.clients.values() for name in client.credentials}
     names |= {name for role in settings.roles.values() for name in role.credentials}
     for text in settings.policies.texts:
-        names |= set(_NAMED.findall(text.text)) & set(settings.credentials)
+        written = _COMMENT.sub("", text.text)
+        names |= set(_NAMED.findall(written)) & set(settings.credentials)
     return names
 
 

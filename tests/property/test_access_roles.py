@@ -243,7 +243,7 @@ CEDAR = (
         'Weekday::"sun" };'
     ),
     (
-        'forbid (principal == Caller::"two", action == Action::"handout", resource == '
+        'forbid (principal in Caller::"two", action == Action::"handout", resource == '
         'Credential::"web");'
     ),
     (

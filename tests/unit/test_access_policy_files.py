@@ -80,6 +80,21 @@ def faults(text: str, sets: Sets = SETS, *, taken: tuple[str, ...] = ()) -> list
             HEAD + ' when { [Caller::"none"].contains(context.caller) };',
             'names Caller::"none", which is not configured',
         ),
+        (
+            'forbid (principal == Caller::"shop", action, resource);',
+            (
+                'team.cedar:1: forbids to principal == Caller::"shop", who gets round it by any scoped '
+                'token | Write principal in Caller::"shop"; where only requests without a scoped token '
+                'are meant, principal is Caller in Caller::"shop".'
+            ),
+        ),
+        (
+            (
+                "forbid (principal, action, resource) when { "
+                'context.tool == "x" || Caller::"shop" == principal };'
+            ),
+            'forbids to principal == Caller::"shop"',
+        ),
         ("permit (principal == ?principal, action, resource);", "is a template"),
         (HEAD, "is no Cedar policy: unexpected end of input"),
         (HEAD + f"\n\n{HEAD};", "team.cedar:1: is no Cedar policy"),

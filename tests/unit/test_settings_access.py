@@ -244,6 +244,8 @@ def test_what_a_role_or_policy_names_is_held() -> None:
     assert held(replace(plain, roles={"r": wide}), "broker") == ("web",)
     named = RoleSettings("r", ("shop",), credentials=("admin",))
     assert held(replace(plain, roles={"r": named}), "broker") == ("admin", "web")
+    comment = PolicyText("p", '// Credential::"admin"')
+    assert granted(replace(plain, policies=PolicySettings(texts=(comment,)))) == {"web"}
     text = PolicyText("p", 'permit (principal, action, resource == Credential :: "admin");')
     policies = PolicySettings(texts=(text,))
     assert granted(replace(plain, policies=policies)) == {"admin", "web"}
