@@ -33,6 +33,7 @@ from broker.app.audit_head import AuditHead
 from broker.app.audit_log import audit_log
 from broker.app.masking import Masking
 from broker.app.process import connections
+from broker.app.tokens import Parts, Tokens, build_tokens
 from broker.app.trail import Trail
 from broker.app.vault import vault_client, vault_login
 from broker.audit.log import AuditLog
@@ -83,6 +84,7 @@ class Broker:
     service: HandoutService
     health: Health
     rotation: rotation.Rotation | None
+    tokens: Tokens | None
     fast: FastHandout
     data: list[Listener]
     admin: list[Listener]
@@ -176,6 +178,10 @@ def build(
     )
     metrics.limits.watch(lambda: (len(limits.windows), limits.windows.dropped))
     failures = FailedAuthentications(clock, translate.failed_authentications(settings.limits))
+    tokens = build_tokens(
+        settings,
+        Parts(clock, vault, session, authorizer, audit, metrics, events, redactor.mask),
+    )
     service = HandoutService(
         clock=clock,
         store=store,
@@ -186,6 +192,7 @@ def build(
         reports=keepers if rotates is None else rotates.reports(keepers),
         specs=specs,
         mask=redactor.mask,
+        tokens=None if tokens is None else tokens.store,
         limits=limits,
         failures=failures,
         max_wait=settings.listeners.max_wait,
@@ -217,7 +224,14 @@ def build(
         service=service,
         health=health,
         rotation=rotates,
-        fast=FastHandout(service, problems, specs, clock=clock),
+        tokens=tokens,
+        fast=FastHandout(
+            service,
+            problems,
+            specs,
+            clock=clock,
+            fresh=lambda: tokens is None or tokens.store.fresh,
+        ),
         data=[],
         admin=[],
         operations=[],
@@ -242,6 +256,7 @@ def _listeners(
         events=broker.events,
         problems=problems,
         clock=clock,
+        tokens=None if broker.tokens is None else broker.tokens.desk,
     )
     if configured.unix:
         for client in broker.settings.clients.values():
@@ -258,6 +273,7 @@ def _listeners(
             keepers=broker.keepers,
             vault=lambda: _session_status(broker),
             audit=broker.audit_head.status,
+            tokens=None if broker.tokens is None else broker.tokens.desk,
             replace_token=lambda name: _replace_token(broker, name),
             quit_broker=quit_broker,
             problems=problems,

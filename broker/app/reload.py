@@ -148,6 +148,8 @@ class Reload:
             translate.limit_rules(settings.limits), translate.default_limit(settings.limits)
         )
         broker.failures.configure(translate.failed_authentications(settings.limits))
+        if broker.tokens is not None:
+            broker.tokens.configure(settings)
         broker.service.reconfigure(specs)
         broker.health.configure({name: spec.required for name, spec in specs.items()})
         broker.fast.configure(specs)

@@ -327,6 +327,8 @@ class HandoutService:
             key = self._authorized(principal, name, request).key
             await self._waits.until_told(key, if_none_match, bound, asked=wait is not None)
             # Time has passed: decided anew.
+            if principal.grant is not None:
+                self._tokens.recheck(principal.grant)
             answer = self._answer(self._admit(principal, name, request, if_none_match), request.id)
             if answer is None:
                 raise overview.unavailable(key, self._store.get(key), wall=self._clock.wall())

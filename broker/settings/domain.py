@@ -18,6 +18,7 @@ from broker.settings.domain_rotation import (
     KubernetesSettings,
     RotationSettings,
 )
+from broker.settings.domain_tokens import TokenSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +206,7 @@ class Settings:
     policies: PolicySettings = field(default_factory=PolicySettings)
     rotation: RotationSettings = field(default_factory=RotationSettings)
     kubernetes: KubernetesSettings = field(default_factory=KubernetesSettings)
+    tokens: TokenSettings = field(default_factory=TokenSettings)
     audit: AuditSettings = field(default_factory=AuditSettings)
     log: LogSettings = field(default_factory=LogSettings)
     stop: StopSettings = field(default_factory=StopSettings)

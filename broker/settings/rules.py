@@ -30,6 +30,7 @@ from broker.settings.rules_audit import audit_rules
 from broker.settings.rules_credentials import credential_rules
 from broker.settings.rules_limits import limit_rules
 from broker.settings.rules_rotation import lends, rotation_rules
+from broker.settings.rules_tokens import token_rules
 from broker.settings.units import Endpoint, endpoint, is_loopback
 
 # sun_path of unix(7) holds 108 bytes with the closing zero.
@@ -58,6 +59,7 @@ def check(settings: Settings, *, uid: int | None, known: Collection[str] = ()) -
     yield from access_rules(settings, names)
     yield from _lonely(settings, names)
     yield from audit_rules(settings)
+    yield from token_rules(settings)
     yield from _stop(settings.stop)
 
 

@@ -32,6 +32,7 @@ from broker.settings.schema_access import Policies, Role
 from broker.settings.schema_audit import Audit
 from broker.settings.schema_limits import CallerLimits
 from broker.settings.schema_rotation import CredentialRotation, Kubernetes, Rotation
+from broker.settings.schema_tokens import Tokens
 from broker.settings.section import Section
 from broker.settings.units import Misfit
 
@@ -316,6 +317,9 @@ class File(Section):
     )
     kubernetes: Kubernetes = Field(
         default_factory=Kubernetes, description="The Kubernetes API, for rotation only."
+    )
+    tokens: Tokens = Field(
+        default_factory=Tokens, description="Scoped tokens that callers mint for subjects."
     )
     audit: Audit = Field(default_factory=Audit, description="The record of hand-outs.")
     log: Log = Field(default_factory=Log, description="The broker's own log.")
