@@ -16,7 +16,8 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from contextlib import AsyncExitStack, ExitStack
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar
 
@@ -99,6 +100,28 @@ async def _send(endpoint: Endpoint, call: Call, transport: Transport | None) -> 
     except (httpx2.TransportError, httpx2.DecodingError, TimeoutError) as error:
         return Lost(_why(error))
     return _reply(response, bytes(body))
+
+
+@asynccontextmanager
+async def streaming(
+    core: Core, call: Call, transport: Transport | None = None
+) -> AsyncIterator[httpx2.Response]:
+    """Open an answer whose body goes on; ``call.within`` bounds each silence, not the whole.
+
+    Raises:
+        httpx2.TransportError: there is no connection, or it ended.
+    """
+    endpoint = core.endpoint
+    async with AsyncExitStack() as stack:
+        carrier: Transport | httpx2.AsyncHTTPTransport | None = transport
+        if carrier is None:
+            if _is_missing(endpoint):
+                raise httpx2.ConnectError(f"there is no socket {endpoint.socket}")
+            own = httpx2.AsyncHTTPTransport(uds=endpoint.socket or None, **_OPTIONS)
+            carrier = await stack.enter_async_context(own)
+        response = await carrier.handle_async_request(_request(endpoint, call))
+        stack.push_async_callback(response.aclose)
+        yield response
 
 
 def _send_sync(core: Core, call: Call, transport: Transport | None) -> Reply | Lost:

@@ -17,13 +17,18 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
+from hashlib import sha256
 from typing import Any, Final
 
 from broker.client.credential import Credential
 from broker.protocol.redaction import Redactor
+from broker.secret import SecretValue
 
 KEPT_VERSIONS: Final = 8
 """Versions of one credential that stay masked: with the usual hold, minutes at the least."""
+
+KEPT_TOKENS: Final = 1024
+"""Tokens of agents that stay masked; older ones ended or were refused long ago."""
 
 LOGGERS: Final = ("", "mcp", "mcp.server", "uvicorn", "uvicorn.error", "uvicorn.access")
 """Loggers whose handlers also mask ``extra``; the first is the root."""
@@ -38,6 +43,7 @@ class Memory:
         self._redactor = Redactor()
         self._lock = threading.Lock()
         self._versions: dict[str, deque[Credential]] = {}
+        self._tokens: dict[bytes, SecretValue] = {}
         self.mask = self._redactor.mask
 
     def learn(self, credential: Credential) -> None:
@@ -54,10 +60,23 @@ class Memory:
                 for value in versions.popleft().data.values():
                     self._redactor.forget(value)
 
+    def learn_token(self, token: SecretValue) -> None:
+        """Mask a token that an agent showed, in place of the oldest."""
+        digest = sha256(token.reveal().encode("utf-8", "surrogatepass")).digest()
+        with self._lock:
+            if digest in self._tokens:
+                return
+            self._tokens[digest] = token
+            self._redactor.learn(token)
+            if len(self._tokens) > KEPT_TOKENS:
+                self._redactor.forget(self._tokens.pop(next(iter(self._tokens))))
+
 
 _MEMORY: Final = Memory()
 learn: Final = _MEMORY.learn
 """Learn the values of a credential; the clients call it for each that arrives."""
+learn_token: Final = _MEMORY.learn_token
+"""Learn a token that an agent showed; the guard calls it for each."""
 mask: Final = _MEMORY.mask
 """Return a text with every live value as ``***``."""
 
