@@ -182,9 +182,7 @@ class Broker:
         )
         return await converse(self._core, steps, self._transport)
 
-    def stream(
-        self, path: str, *, silence: float
-    ) -> AbstractAsyncContextManager[httpx2.Response]:
+    def stream(self, path: str, *, silence: float) -> AbstractAsyncContextManager[httpx2.Response]:
         """Open a stream of the broker; ``silence`` is the longest in seconds. For the guard."""
         call = replace(self._core.stream(path), within=silence)
         return streaming(self._core, call, self._transport)

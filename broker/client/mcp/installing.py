@@ -1,8 +1,8 @@
 """One line in an MCP server's code: ``install(server)``.
 
 Duty: put the client's middleware into a server, once.
-Not its duty: what the middleware does (``naming``, ``broker.client.redaction``); deciding who
-may call a tool: that guard stands in front of the server.
+Not its duty: what the middleware does (``naming``, ``admission``, ``broker.client.redaction``);
+deciding who may call a tool: that guard stands in front of the server.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from broker.client import redaction
+from broker.client.mcp.admission import Admitted
 from broker.client.mcp.naming import ToolNaming
 from broker.clock import Clock, SystemClock
 
@@ -32,6 +33,7 @@ def install(server: HasMiddleware, *, clock: Clock | None = None, redact: bool =
         redact: mask handed-out keys in this process's log records from now on.
     """
     if not any(isinstance(known, ToolNaming) for known in server.middleware):
+        server.middleware.append(Admitted())
         server.middleware.append(ToolNaming(clock or SystemClock()))
     if redact:
         redaction.install()
