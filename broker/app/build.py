@@ -30,6 +30,7 @@ from broker.app import rotation, translate
 from broker.app.masking import Masking
 from broker.app.process import connections
 from broker.app.vault import vault_client, vault_login
+from broker.audit.chain import Chain
 from broker.audit.log import AuditLog
 from broker.audit.sinks import opener
 from broker.clock import Clock
@@ -149,6 +150,7 @@ def build(
         clock=clock,
         metrics=metrics,
         on_failure=settings.audit.on_failure,
+        chain=Chain(),
     )
     rotates = rotation.build_rotation(
         settings,
@@ -192,7 +194,7 @@ def build(
         service=service,
         health=health,
         rotation=rotates,
-        fast=FastHandout(service, problems, specs),
+        fast=FastHandout(service, problems, specs, clock=clock),
         data=[],
         admin=[],
         operations=[],

@@ -104,13 +104,21 @@ def who_fields(
     return fields
 
 
-def handout_line(
-    time: str, request_id: str, client: str, claims: str, value: str, result: str
-) -> bytes:
+def handout_rest(client: str, who: str, value: str) -> str:
+    """The part of a hand-out's record that stays the same for the same request.
+
+    Args:
+        client: who gets it.
+        who: ``who_fields``.
+        value: ``value_fields``.
+    """
+    return f'"client":{quote(client)}{who},{value}}}\n'
+
+
+def handout_line(time: str, request_id: str, result: str, rest: str) -> bytes:
     """A hand-out: ``result`` is ``ok`` or ``not_modified``."""
     return (
-        f'{{"time":"{time}","kind":"handout","result":"{result}",'
-        f'"request_id":{quote(request_id)},"client":{quote(client)}{claims},{value}}}\n'
+        f'{{"time":"{time}","kind":"handout","result":"{result}","request_id":"{request_id}",{rest}'
     ).encode("ascii")
 
 

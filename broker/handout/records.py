@@ -4,7 +4,7 @@ Duty: one call for each outcome.
 Not its duty: the form of a line (``audit.record``), writing it (``audit.log``).
 Rules:
 
-* a hand-out is written first and counted afterwards; without its record it does not happen;
+* the line of a hand-out is made here and written by the service, before its answer leaves;
 * a refusal or a report carries no value, so it stands even when its record cannot be written;
 * what a caller claims or asks for by name may hold a key by mistake: masked before it is
   written down. Claims repeat, so they are masked once and remembered until a value changes.
@@ -17,9 +17,17 @@ from contextlib import contextmanager
 from typing import Final
 
 from broker.access.principal import Principal
-from broker.audit.record import Stamp, handout_line, refusal_line, report_line, who_fields
+from broker.audit.record import (
+    Stamp,
+    handout_line,
+    handout_rest,
+    refusal_line,
+    report_line,
+    who_fields,
+)
 from broker.clock import Clock
 from broker.errors import AuditUnavailable, BrokerError, ReportConflict
+from broker.handout.passes import Pass
 from broker.handout.ports import Audit, Recorder
 from broker.handout.request import Request
 
@@ -58,27 +66,19 @@ class Records:
         """A value came: what was harmless may hold it now."""
         self._masked.clear()
 
-    def handout(
-        self,
-        wall: float,
-        principal: Principal,
-        request: Request,
-        policies: tuple[str, ...],
-        name: str,
-        value: str,
-        result: str,
-    ) -> None:
-        """A value is about to leave; ``value`` is ``Prepared.audit``.
+    def rest(self, held: Pass, value: str) -> str:
+        """What stays the same in the records of a pass while its answer does.
 
-        Raises:
-            AuditUnavailable: it must not leave.
+        Args:
+            held: the pass.
+            value: ``Prepared.audit``.
         """
-        claims = self._claims(request, principal, policies)
-        client = principal.caller.name
-        self._audit.append(
-            handout_line(self._stamp(wall), request.id, client, claims, value, result)
-        )
-        self._metrics.handout(name, client, result)
+        claims = self._claims(held.request, held.principal, held.decision.policies)
+        return handout_rest(held.principal.caller.name, claims, value)
+
+    def handout_line(self, held: Pass, wall: float, request_id: str) -> bytes:
+        """The record of a value that is about to leave."""
+        return handout_line(self._stamp(wall), request_id, held.result, held.rest)
 
     def refusal(
         self, error: Exception, request: Request, *, principal: Principal | None, name: str

@@ -7,13 +7,16 @@ Rules (DESIGN promises 1, 2, 6 and 8):
 * nothing leaves that was not authorized now, is not usable now, and is not recorded;
 * the store knows the latest ``use_until`` before the caller does;
 * an error of any kind while deciding is a refusal, recorded and counted;
-* while a valid value exists nobody waits, unless he asked to.
+* while a valid value exists nobody waits, unless he asked to;
+* who asks the same again is answered by what was proved and decided before (``passes``),
+  as long as nothing of it has moved; value, clock, limit and record are looked at each time.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from math import inf
 from typing import Final
 
 from broker.access.authorizer import Action, Authorizer, Decision
@@ -26,7 +29,8 @@ from broker.errors import CallerForbidden, CredentialUnknown
 from broker.handout import overview
 from broker.handout.answer import Answer, Prepared, prepare
 from broker.handout.conditions import matches
-from broker.handout.ports import Audit, Recorder, Reports
+from broker.handout.passes import Limits, NoLimits, Pass
+from broker.handout.ports import Audit, Recorder, Reports, Settle
 from broker.handout.records import Records, outcome
 from broker.handout.reporting import Report, Reporting
 from broker.handout.request import Request
@@ -55,6 +59,7 @@ class HandoutService:
         callers: identifies who asks.
         authorizer: decides what he may have.
         tokens: verifies scoped tokens.
+        limits: how often a caller may have what.
         audit: takes the records.
         metrics: takes the counts.
         reports: what a report of a refused key sets going.
@@ -76,14 +81,18 @@ class HandoutService:
         specs: Mapping[str, CredentialSpec],
         mask: Callable[[str], str],
         tokens: SubjectTokens | None = None,
+        limits: Limits | None = None,
         max_wait: float = 60.0,
     ) -> None:
         self._tokens = tokens or NoSubjectTokens()
+        self._limits = limits or NoLimits()
+        self._generation = 0
         self._clock = clock
         self._store = store
         self._callers = callers
         self._authorizer = authorizer
         self._metrics = metrics
+        self._audit = audit
         self._records = Records(clock, audit, metrics, mask)
         self._reporting = Reporting(clock, store, reports, mask)
         self._specs = specs
@@ -95,12 +104,14 @@ class HandoutService:
     def reconfigure(self, specs: Mapping[str, CredentialSpec]) -> None:
         """Take over a new configuration; the next request is decided by it."""
         self._specs = specs
+        self._generation += 1
         self._prepared.clear()
 
     def _changed(self, before: Entry | None, after: Entry) -> None:
         """Drop the bytes of a value that is no longer the newest."""
         del before
         self._prepared.pop(after.key, None)
+        self._generation += 1  # what is masked in a record may have changed
         self._records.values_changed()
 
     # --- hand-outs --------------------------------------------------------------
@@ -131,24 +142,117 @@ class HandoutService:
             raise
 
     def handout(
-        self, principal: Principal, name: str, request: Request, *, if_none_match: str | None = None
+        self,
+        principal: Principal,
+        name: str,
+        request: Request,
+        *,
+        if_none_match: str | None = None,
     ) -> Answer | None:
-        """The hot path: answer at once, or None when only ``handout_waiting`` can answer.
+        """Answer at once, or None when only ``handout_waiting`` can answer.
 
         Raises:
-            CredentialUnknown, CredentialUnavailable, CallerForbidden, RequestMalformed,
-            AuditUnavailable: nothing is handed out; the refusal is recorded and counted.
+            CredentialUnknown, CredentialUnavailable, CallerForbidden, TooManyRequests,
+            RequestMalformed, AuditUnavailable: nothing is handed out; the refusal is
+                recorded and counted.
         """
         started = self._clock.now()
         try:
-            decision = self._authorized(principal, name, request)
-            answer = self._answer(principal, decision, request, if_none_match)
+            answer = self._answer(self._admit(principal, name, request, if_none_match), request.id)
         except Exception as error:
             self._records.refusal(error, request, principal=principal, name=name)
             raise
         if answer is not None:
             self._metrics.handout_seconds(self._clock.now() - started)
         return answer
+
+    # --- the hot path: the same request again ---------------------------------------
+
+    def admit(
+        self,
+        principal: Principal,
+        name: str,
+        request: Request,
+        *,
+        if_none_match: str | None = None,
+    ) -> Pass:
+        """Decide once for requests that will come again; hand out by ``stage``.
+
+        Raises:
+            As ``handout``.
+        """
+        try:
+            return self._admit(principal, name, request, if_none_match)
+        except Exception as error:
+            self._records.refusal(error, request, principal=principal, name=name)
+            raise
+
+    def stands(self, held: Pass, wall: float) -> bool:
+        """Whether what was proved and decided for ``held`` is so still."""
+        return held.standing == self._standing() and wall < held.ends_at
+
+    def ready(self, held: Pass, request_id: str, now: float, wall: float) -> Answer | None:
+        """The answer as things stand now; it may leave once ``stage`` has settled.
+
+        Returns:
+            None when only ``handout_waiting`` can answer.
+
+        Raises:
+            As ``handout``.
+        """
+        try:
+            return held.answer if self._ready(held, now, wall) else None
+        except Exception as error:
+            request = held.request._replace(id=request_id)
+            name = held.decision.key.name
+            self._records.refusal(error, request, principal=held.principal, name=name)
+            raise
+
+    def stage(self, held: Pass, request_id: str, wall: float, settle: Settle) -> None:
+        """Have the record of a ready answer written at the end of this turn of the loop.
+
+        Args:
+            held: for which ``ready`` gave the answer.
+            request_id: of this request.
+            wall: Unix time now.
+            settle: told None when the answer may leave.
+        """
+        self._audit.stage(self._records.handout_line(held, wall, request_id), settle)
+
+    def commit(self) -> None:
+        """Do now what waits for the end of the turn."""
+        self._audit.commit()
+
+    def settled(self, held: Pass, started: float, refusal: Exception | None) -> None:
+        """Count what became of a staged hand-out."""
+        result = held.result if refusal is None else outcome(refusal)
+        self._metrics.handout(held.decision.key.name, held.principal.caller.name, result)
+        if refusal is None:
+            self._metrics.handout_seconds(self._clock.now() - started)
+
+    def _standing(self) -> tuple[int, ...]:
+        return (
+            self._callers.generation,
+            self._tokens.generation,
+            self._authorizer.generation,
+            self._limits.generation,
+            self._generation,
+        )
+
+    def _admit(
+        self, principal: Principal, name: str, request: Request, if_none_match: str | None
+    ) -> Pass:
+        decision = self._authorized(principal, name, request)
+        lasting = decision.lasting and self._callers.settled
+        return Pass(
+            principal,
+            request,
+            decision,
+            self._limits.counter(principal.caller.name, request.tool, name),
+            self._standing() if lasting else None,
+            inf if principal.grant is None else principal.grant.expires_at,
+            if_none_match,
+        )
 
     async def handout_waiting(
         self,
@@ -178,10 +282,9 @@ class HandoutService:
         with self._records.refusals(request, principal=principal, name=name):
             key = self._authorized(principal, name, request).key
             await self._waits.until_told(key, if_none_match, bound, asked=wait is not None)
-            decision = self._authorized(principal, name, request)  # time has passed
-            answer = self._answer(principal, decision, request, if_none_match)
+            # Time has passed: decided anew.
+            answer = self._answer(self._admit(principal, name, request, if_none_match), request.id)
             if answer is None:
-                key = decision.key
                 raise overview.unavailable(key, self._store.get(key), wall=self._clock.wall())
         if wait is None:
             return answer
@@ -201,34 +304,47 @@ class HandoutService:
             principal, name, tool=request.tool, action=action, address=request.address
         )
 
-    def _answer(
-        self,
-        principal: Principal,
-        decision: Decision,
-        request: Request,
-        if_none_match: str | None,
-    ) -> Answer | None:
+    def _answer(self, held: Pass, request_id: str) -> Answer | None:
         """The answer as things stand, recorded; None when a moment's wait may give one."""
-        key = decision.key
-        clock = self._clock
-        now, wall = clock.now(), clock.wall()
+        now, wall = self._clock.now(), self._clock.wall()
+        if not self._ready(held, now, wall):
+            return None
+        self._audit.append(self._records.handout_line(held, wall, request_id))
+        key, caller = held.decision.key, held.principal.caller
+        self._metrics.handout(key.name, caller.name, held.result)
+        return held.answer
+
+    def _ready(self, held: Pass, now: float, wall: float) -> bool:
+        """Give the pass the answer of this moment; False when a moment's wait may give one."""
         self._store.observe(now, wall)
-        entry = self._store.get(key)
-        prepared = self._prepared.get(key)
-        if prepared is None or not prepared.holds(entry, now, wall):
-            prepared = self._prepare(key, entry, now, wall)
-            if prepared is None:
-                if entry is not None and entry.revalidating:
-                    return None
-                raise overview.unavailable(key, entry, wall=wall)
-        if if_none_match is not None and matches(if_none_match, prepared.etag):
-            answer, result = prepared.not_modified, "not_modified"
-        else:
-            answer, result = prepared.ok, "ok"
-        self._records.handout(
-            wall, principal, request, decision.policies, key.name, prepared.audit, result
-        )
-        return answer
+        prepared = held.prepared
+        # Each value that is published moves the generation, so the entry is the newest still.
+        if (
+            prepared is None
+            or held.seen != self._generation
+            or not prepared.holds(prepared.entry, now, wall)
+        ):
+            key = held.decision.key
+            entry = self._store.get(key)
+            prepared = self._prepared.get(key)
+            if prepared is None or not prepared.holds(entry, now, wall):
+                prepared = self._prepare(key, entry, now, wall)
+                if prepared is None:
+                    if entry is not None and entry.revalidating:
+                        return False
+                    raise overview.unavailable(key, entry, wall=wall)
+            held.seen = self._generation
+            condition = held.if_none_match
+            unchanged = condition is not None and matches(condition, prepared.etag)
+            held.prepared = prepared
+            held.answer = prepared.not_modified if unchanged else prepared.ok
+            held.result = "not_modified" if unchanged else "ok"
+            held.rest = self._records.rest(held, prepared.audit)
+        if held.counter is not None:
+            seconds = held.counter.hit()
+            if seconds > 0.0:
+                raise held.counter.refusal(seconds)
+        return True
 
     def _prepare(
         self, key: CredentialKey, entry: Entry | None, now: float, wall: float

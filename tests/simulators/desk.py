@@ -29,6 +29,7 @@ from broker.credentials.model import (
 from broker.credentials.store import CredentialStore
 from broker.errors import AuditUnavailable
 from broker.handout.answer import Answer
+from broker.handout.ports import Settle
 from broker.handout.request import Request
 from broker.handout.service import HandoutService
 from broker.secret import SecretValue
@@ -54,6 +55,18 @@ class AuditSimulator:
         if self.broken:
             raise AuditUnavailable
         self.lines.append(line)
+
+    def stage(self, line: bytes, settle: Settle) -> None:
+        """See ``AuditLog.stage``; a turn of this log ends at once."""
+        try:
+            self.append(line)
+        except AuditUnavailable as refusal:
+            settle(refusal)
+        else:
+            settle(None)
+
+    def commit(self) -> None:
+        """See ``AuditLog.commit``."""
 
 
 class RecorderSimulator:

@@ -26,7 +26,9 @@ def test_a_handout_says_who_got_what_until_when() -> None:
         use_until="2027-01-15T08:00:30.000Z",
     )
     claims = record.who_fields(uid=10001, tool="list_orders", mcp_request_id="42")
-    line = record.handout_line("2027-01-15T08:00:00.250Z", "r1", "orders", claims, value, "ok")
+    line = record.handout_line(
+        "2027-01-15T08:00:00.250Z", "r1", "ok", record.handout_rest("orders", claims, value)
+    )
     assert json.loads(line) == {
         "time": "2027-01-15T08:00:00.250Z",
         "kind": "handout",
@@ -48,7 +50,7 @@ def test_a_handout_says_who_got_what_until_when() -> None:
 def test_what_is_not_known_is_left_out() -> None:
     """A caller over TCP who names no tool, and a value without lease, give a short line."""
     value = record.value_fields("a", "v", source_version="", lease_id="", use_until="T")
-    line = record.handout_line("T", "r", "c", record.who_fields(), value, "ok")
+    line = record.handout_line("T", "r", "ok", record.handout_rest("c", record.who_fields(), value))
     assert set(json.loads(line)) == {
         "time", "kind", "result", "request_id", "client", "credential", "version", "use_until",
     }  # fmt: skip
@@ -149,7 +151,7 @@ def test_the_document_names_every_member_of_every_record() -> None:
     claims = record.who_fields(uid=1, tool="tool", mcp_request_id="mcp")
     value = record.value_fields("a", "v", source_version="1", lease_id="l", use_until="T")
     lines = (
-        record.handout_line("T", "r", "c", claims, value, "ok"),
+        record.handout_line("T", "r", "ok", record.handout_rest("c", claims, value)),
         record.refusal_line("T", "r", "c", claims, "a", "code", "reason"),
         record.report_line("T", "r", "c", claims, "a", "v", 401, "newer"),
         STEP,

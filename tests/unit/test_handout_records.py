@@ -42,7 +42,8 @@ def test_a_claim_is_masked_anew_once_a_value_came(desk: Desk) -> None:
 
     def tool() -> str:
         request = desk.request(tool="key of tomorrow")
-        records.handout(0.0, desk.caller(), request, (), "web", '"credential":"web"', "ok")
+        error = CredentialUnknown()
+        records.refusal(error, request, principal=desk.caller(), name="web")
         return str(desk.audit.records[-1]["tool"])
 
     assert tool() == "key of tomorrow"
