@@ -15,6 +15,7 @@ from typing import Annotated, Final, TypeAlias
 from fastapi import FastAPI, Path, Request, Response
 
 from broker.access.principal import Principal
+from broker.api.decisions import add_decisions
 from broker.api.events import EventStreams
 from broker.api.framework import Prepared, create_app, document, peer, request_id, unless_gone
 from broker.api.openapi import HANDOUT_PARAMETERS, answers, body
@@ -22,6 +23,7 @@ from broker.api.problems import Problems
 from broker.api.reading import Said, fields_of, read, read_object
 from broker.clock import Clock
 from broker.handout import request as handout
+from broker.handout.decisions import DecisionService
 from broker.handout.service import HandoutService
 from broker.protocol.models import (
     CredentialListDocument,
@@ -41,6 +43,7 @@ _ONE: Final = CREDENTIALS_PATH + "/{name}"
 def create_data_plane(
     *,
     service: HandoutService,
+    decisions: DecisionService,
     events: Events,
     problems: Problems,
     clock: Clock,
@@ -49,6 +52,7 @@ def create_data_plane(
 
     Args:
         service: the use case.
+        decisions: decides about tools.
         events: the bus.
         problems: makes answers of errors.
         clock: the only source of time.
@@ -118,6 +122,7 @@ def create_data_plane(
         ),
         responses=answers(None, 401, 503),
     )
+    add_decisions(app, decisions, routes.who)
     return app
 
 
@@ -126,7 +131,8 @@ class _Routes:
         self._service = service
         self._streams = streams
 
-    def _principal(self, request: Request) -> tuple[Principal, Said, handout.Request]:
+    def who(self, request: Request) -> tuple[Principal, Said, handout.Request]:
+        """The caller, what it says in its header fields, and the same for the audit."""
         said = read(fields_of(request.scope["headers"]))
         origin = peer(request)
         asked = handout.Request(
@@ -138,11 +144,11 @@ class _Routes:
         return principal, said, asked
 
     async def list_credentials(self, request: Request) -> Response:
-        principal, _, _ = self._principal(request)
+        principal, _, _ = self.who(request)
         return document(await self._service.credentials(principal))
 
     async def get_credential(self, name: Name, request: Request) -> Response:
-        principal, said, asked = self._principal(request)
+        principal, said, asked = self.who(request)
         condition = said.if_none_match
         if said.wait is None:
             answer = self._service.handout(principal, name, asked, if_none_match=condition)
@@ -157,7 +163,7 @@ class _Routes:
         return Prepared(answer.status, answer.headers, answer.body)
 
     async def report_credential(self, name: Name, request: Request) -> Response:
-        principal, _, asked = self._principal(request)
+        principal, _, asked = self.who(request)
         fields = fields_of(request.scope["headers"])
         said = read_object(fields.get(b"content-type"), await request.body())
         answer = await unless_gone(
@@ -174,9 +180,9 @@ class _Routes:
         return document(answer)
 
     async def whoami(self, request: Request) -> Response:
-        principal, _, _ = self._principal(request)
+        principal, _, _ = self.who(request)
         return document(self._service.whoami(principal))
 
     async def stream_events(self, request: Request) -> Response:
-        principal, _, _ = self._principal(request)
+        principal, _, _ = self.who(request)
         return self._streams.open(principal)

@@ -39,6 +39,8 @@ _SHAPES: Final = (
     models.WhoamiDocument,
     models.ReportRequest,
     models.ReportDocument,
+    models.DecisionsRequest,
+    models.DecisionsDocument,
     ProblemDocument,
 )
 

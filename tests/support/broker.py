@@ -37,6 +37,8 @@ from broker.credentials.model import (
 )
 from broker.credentials.store import CredentialStore
 from broker.errors import CredentialUnknown
+from broker.handout.decisions import DecisionService
+from broker.handout.records import Records
 from broker.handout.service import HandoutService
 from broker.secret import SecretValue
 from broker.telemetry.events import Events
@@ -140,7 +142,16 @@ class Assembly:
         self.replaced: list[str] = []
         self.fast = FastHandout(self.service, self.problems, self.names, clock=self.clock)
         self.data = create_data_plane(
-            service=self.service, events=self.events, problems=self.problems, clock=self.clock
+            service=self.service,
+            decisions=DecisionService(
+                self.authorizer,
+                Records(
+                    self.clock, self.audit, self.metrics, lambda text: text.replace(SECRET, "***")
+                ),
+            ),
+            events=self.events,
+            problems=self.problems,
+            clock=self.clock,
         )
         self.admin = create_admin_plane(
             health=self.health,

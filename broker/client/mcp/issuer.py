@@ -120,6 +120,8 @@ class Issuer:
         subject = claims.get("sub")
         if not isinstance(subject, str) or not 0 < len(subject) <= LONGEST_SUBJECT:
             raise BearerRefused(reason="subject")
+        if not subject.isprintable():
+            raise BearerRefused(reason="subject")
         client = claims.get("client_id", claims.get("azp", subject))
         scopes = self._scopes(claims)
         return Accepted(

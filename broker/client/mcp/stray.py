@@ -24,7 +24,7 @@ LONGEST: Final = 8192
 """Characters of a bearer: more than any identity provider makes, less than a header may have."""
 SHORTEST: Final = 24
 
-_SCOPED: Final = re.compile(r"mb[ts]_[A-Za-z0-9_.\-]{20,}")
+_SCOPED: Final = re.compile(r"mb(?:t_[0-9A-Za-z]{40,}|s_[0-9A-Za-z_-]{40,})")
 # Matched as a whole, so that the work grows with the text and no faster.
 _JWT: Final = re.compile(r"eyJ[A-Za-z0-9_-]{5,}\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*")
 _BEARER: Final = re.compile(r"bearer\s+\S{8,}", re.IGNORECASE)
