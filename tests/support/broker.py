@@ -14,6 +14,7 @@ from typing import Any
 
 from broker.access.authorizer import ListAuthorizer
 from broker.access.caller import Callers, ClientSpec
+from broker.access.principal import SubjectTokens
 from broker.api.admin import create_admin_plane
 from broker.api.data import create_data_plane
 from broker.api.door import Door, hosts
@@ -84,6 +85,8 @@ class Assembly:
         clock: the only source of time.
         clients: by default ``search-mcp`` with a token and ``uid-mcp`` by its uid.
         own_uid: taken for the broker's.
+        authorizer: decides.
+        tokens: verifies scoped tokens; None: none is good.
     """
 
     def __init__(
@@ -94,6 +97,8 @@ class Assembly:
         names: Iterable[str] = ("search-api", "orders-db", "hidden"),
         own_uid: int | None = None,
         max_wait: float = 60.0,
+        authorizer: type[ListAuthorizer] = ListAuthorizer,
+        tokens: SubjectTokens | None = None,
     ) -> None:
         self.directory = directory
         self.clock = clock or SystemClock()
@@ -123,7 +128,7 @@ class Assembly:
             self.callers.accept(client, sha256(token.encode()).digest())
         self.audit_file = directory / "audit.jsonl"
         self.audit = AuditLog(opener(str(self.audit_file)), clock=self.clock, metrics=self.metrics)
-        self.authorizer = ListAuthorizer(clients, self.names)
+        self.authorizer = authorizer(clients, self.names)
         self.service = HandoutService(
             clock=self.clock,
             store=self.store,
@@ -134,6 +139,7 @@ class Assembly:
             reports=self.keepers,
             specs=self.specs,
             mask=lambda text: text.replace(SECRET, "***"),
+            tokens=tokens,
             max_wait=max_wait,
         )
         self.problems = Problems(self.clock, RequestIds(random.Random(7)))

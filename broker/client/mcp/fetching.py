@@ -141,7 +141,12 @@ class Fetcher:
         if scheme == "http":
             return _NO_TLS
         if self._tls is None:
-            self._tls = httpx2.create_ssl_context(self._issuer.ca_file or True, trust_env=False)
+            own = self._issuer.ca_file
+            self._tls = (
+                ssl.create_default_context(cafile=own)
+                if own
+                else httpx2.create_ssl_context(trust_env=False)
+            )
         return self._tls
 
 
