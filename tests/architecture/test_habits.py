@@ -18,9 +18,11 @@ TESTS = sorted((ROOT / "tests").rglob("test_*.py"))
 # Where a secret's text is needed, and why. A new place is a decision: it comes with its reason.
 REVEALS = {
     "broker/app/diagnosis_login.py": "reads the claims of the service-account token for 'check'",
-    "broker/client/core.py": "the client token, into the Authorization header",
+    "broker/client/core.py": "the client token and a subject's token, into their headers",
     "broker/client/credential.py": "the author's own call for the text",
     "broker/client/keyed.py": "the key, into the upstream request",
+    "broker/client/mcp/introspection.py": "an agent's token, into the question about it",
+    "broker/client/redaction.py": "digests of agents' tokens, so that each is learned once",
     "broker/credentials/reserved.py": "the note beside the fields, which is no secret",
     "broker/credentials/sources.py": "fields that are assembled, and expiry read from a field",
     "broker/handout/answer.py": "the answer itself",

@@ -490,7 +490,10 @@ async def test_a_list_that_cannot_be_decided_about_is_an_error(fake: TokenBroker
 
 async def test_metadata_is_for_everybody(fake: TokenBroker) -> None:
     """RFC 9728, at the address that challenges name."""
-    options = {"scopes": ["mcp:connect"], "authorization_servers": ["https://as.example"]}
+    options: dict[str, Any] = {
+        "scopes": ["mcp:connect"],
+        "authorization_servers": ["https://as.example"],
+    }
     async with guarded(fake.broker(), name="Search", **options) as world, world.raw() as http:
         address = world.url.replace("/mcp", "/.well-known/oauth-protected-resource/mcp")
         response = await http.get(address)

@@ -385,7 +385,7 @@ async def test_keys_outlast_an_outage_and_not_for_ever(
     await jwts.verify(signed())
     kept = documents.published.pop(f"{URL}/jwks")
     clock.advance(FRESH)
-    later = {"exp": NOW + 10 * STALE, "iat": None}
+    later: dict[str, Any] = {"exp": NOW + 10 * STALE, "iat": None}
     for _ in range(20):
         await jwts.verify(signed(**later))
         await asyncio.sleep(0)
@@ -408,7 +408,7 @@ async def test_a_key_taken_back_is_refused_once_keys_are_fetched(
     await jwts.verify(signed())
     documents.published[f"{URL}/jwks"] = {"keys": [jwk(rsa_key(4), "k3")]}
     clock.advance(FRESH)
-    later = {"exp": NOW + 2 * FRESH, "iat": None}
+    later: dict[str, Any] = {"exp": NOW + 2 * FRESH, "iat": None}
     await jwts.verify(signed(**later))  # begins the fetch, does not wait for it
     await asyncio.sleep(0.01)
     with pytest.raises(BearerRefused):

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any, TypeAlias
 
 from broker.client.mcp.challenge import Refusal
+from broker.errors import RequestTooLarge
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -17,19 +18,15 @@ Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
-class TooLarge(Exception):
-    """The body is larger than it may be."""
-
-
 async def read(headers: Iterable[tuple[str, str]], receive: Receive, largest: int) -> bytes | None:
     """The whole body; None when the peer went before its end.
 
     Raises:
-        TooLarge: it is, or says so.
+        RequestTooLarge: it is larger, or says so.
     """
     declared = dict(headers).get("content-length", "")
     if declared.isascii() and declared.isdigit() and int(declared[:20]) > largest:
-        raise TooLarge
+        raise RequestTooLarge
     body = bytearray()
     while True:
         message = await receive()
@@ -37,7 +34,7 @@ async def read(headers: Iterable[tuple[str, str]], receive: Receive, largest: in
             return None
         body += message.get("body", b"")
         if len(body) > largest:
-            raise TooLarge
+            raise RequestTooLarge
         if not message.get("more_body", False):
             return bytes(body)
 

@@ -18,6 +18,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, TypeAlias
 
+from broker.errors import RequestMalformed
+
 LARGEST: Final = 4 * 1024 * 1024
 """Bytes of a body: what the SDK takes."""
 
@@ -56,7 +58,7 @@ def read_message(body: bytes) -> Message | Fault:
     """Read a body."""
     try:
         document = json.loads(body.decode("utf-8"), object_pairs_hook=_object)
-    except _TwiceError:
+    except RequestMalformed:
         return Fault(INVALID_REQUEST, "A member stands twice in one object.")
     except (ValueError, RecursionError):
         return Fault(PARSE_ERROR, "Parse error")
@@ -90,12 +92,8 @@ def _tool_call(
     return Message(CALL_TOOL, request_id, tool, arguments or {}, document)
 
 
-class _TwiceError(Exception):
-    """A member stands twice."""
-
-
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     made = dict(pairs)
     if len(made) != len(pairs):
-        raise _TwiceError
+        raise RequestMalformed
     return made

@@ -7,8 +7,9 @@ Not its duty: what becomes of it (``guard``).
 from __future__ import annotations
 
 from broker.client.mcp.bearers import bearer_in
-from broker.client.mcp.exchange import Receive, Scope, TooLarge, read
+from broker.client.mcp.exchange import Receive, Scope, read
 from broker.client.mcp.message import INVALID_REQUEST, Fault, Message, RequestId, read_message
+from broker.errors import RequestTooLarge
 
 
 class Request:
@@ -43,7 +44,7 @@ class Request:
         """Read the body; None when the peer went."""
         try:
             body = await read(self.headers, self.receive, largest)
-        except TooLarge:
+        except RequestTooLarge:
             self.status = 413
             self.message = Fault(INVALID_REQUEST, "Request body too large")
             return self.message

@@ -23,8 +23,8 @@ from mcp.shared.inbound import (
     decode_header_value,
     find_duplicated_routing_header,
 )
-from mcp_types import HEADER_MISMATCH
-from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
+from mcp.types import HEADER_MISMATCH
+from mcp.types.version import HANDSHAKE_PROTOCOL_VERSIONS
 
 from broker.client.mcp.message import CALL_TOOL, Fault, Message
 
