@@ -24,7 +24,7 @@ from broker.client import tool
 from broker.client.auth import Auth, make_auth
 from broker.client.core import Core, Reply, Steps
 from broker.client.credential import Credential
-from broker.client.link import Transport, converse, streaming
+from broker.client.link import Transport, converse, kept_open, streaming
 from broker.client.pinned import UNAUTHORIZED, Pinned
 from broker.client.setup import LOG, make_core
 from broker.client.sync import SyncBroker
@@ -69,6 +69,7 @@ class Broker:
         ] = WeakKeyDictionary()
         self.sync = SyncBroker(transport=transport, core=self._core)
         """The same client for threads: same cache, same broker."""
+        self._line: tuple[asyncio.AbstractEventLoop, Transport] | None = None
 
     async def get(self, name: str, *, wait: float = 0.0, lasting: float = 0.0) -> Credential:
         """The current credential; from the cache until its ``use_until``.
@@ -180,7 +181,25 @@ class Broker:
         steps = self._core.exchange(
             method, path, headers=headers, body=body, work=work, within=within
         )
-        return await converse(self._core, steps, self._transport)
+        transport = self._transport
+        if transport is None and self._line is not None:
+            loop, line = self._line
+            transport = line if loop is asyncio.get_running_loop() else None
+        return await converse(self._core, steps, transport)
+
+    @asynccontextmanager
+    async def connected(self) -> AsyncIterator[None]:
+        """Keep connections for ``exchange`` open meanwhile, on this event loop.
+
+        Raises:
+            SettingsError: ``BROKER_URL`` is missing or of no use.
+        """
+        async with kept_open(self._core.endpoint) as line:
+            before, self._line = self._line, (asyncio.get_running_loop(), line)
+            try:
+                yield
+            finally:
+                self._line = before
 
     def stream(self, path: str, *, silence: float) -> AbstractAsyncContextManager[httpx2.Response]:
         """Open a stream of the broker; ``silence`` is the longest in seconds. For the guard."""

@@ -7,7 +7,8 @@ Rules:
 * a transport of httpx2 is used directly, without a client around it: no redirect is
   followed, no proxy or ``.netrc`` of the environment is believed, nothing is logged;
 * a connection serves one request: they are seldom (a value lasts for its ``use_until``), and
-  so nothing hangs on an event loop, a restart of the broker or a fork;
+  so nothing hangs on an event loop, a restart of the broker or a fork. Only who asks at each
+  of its own requests keeps connections, for as long as it says (``kept_open``);
 * the whole exchange has a deadline, not each read; without an event loop it is looked at
   between the pieces of the body only.
 """
@@ -35,6 +36,8 @@ _OPTIONS: Final[Any] = {
     "trust_env": False,
     "limits": httpx2.Limits(max_connections=1, max_keepalive_connections=0),
 }
+KEPT: Final = httpx2.Limits(max_connections=64, max_keepalive_connections=16, keepalive_expiry=30)
+"""The broker closes what is idle for 75 s: no connection is used when that is near."""
 LARGEST_ANSWER: Final = 4 * 1024 * 1024
 """Bytes: more than any set of keys, less than what hurts."""
 
@@ -122,6 +125,12 @@ async def streaming(
         response = await carrier.handle_async_request(_request(endpoint, call))
         stack.push_async_callback(response.aclose)
         yield response
+
+
+def kept_open(endpoint: Endpoint) -> httpx2.AsyncHTTPTransport:
+    """A transport that keeps connections, for one event loop; whoever made it closes it."""
+    options = {**_OPTIONS, "limits": KEPT}
+    return httpx2.AsyncHTTPTransport(uds=endpoint.socket or None, **options)
 
 
 def _send_sync(core: Core, call: Call, transport: Transport | None) -> Reply | Lost:

@@ -128,15 +128,19 @@ class Guard:
         """Hear of revocations meanwhile; for a host app that passes no lifespan on.
 
         Without it the guard is as strict and slower: it asks the broker about each request.
+
+        Raises:
+            SettingsError: ``BROKER_URL`` is missing or of no use.
         """
-        following = asyncio.create_task(
-            follow(self._broker, self._introspection), name="guard follows revocations"
-        )
-        try:
-            yield
-        finally:
-            following.cancel()
-            await asyncio.gather(following, return_exceptions=True)
+        async with self._broker.connected():
+            following = asyncio.create_task(
+                follow(self._broker, self._introspection), name="guard follows revocations"
+            )
+            try:
+                yield
+            finally:
+                following.cancel()
+                await asyncio.gather(following, return_exceptions=True)
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         reads = scope["method"] in {"GET", "HEAD"}
