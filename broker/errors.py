@@ -86,7 +86,9 @@ The tree (a test compares it with the classes)::
     ├── TaskEnded
     └── ClientError
         ├── BrokerUnreachable
-        └── BrokerAnswerInvalid
+        ├── BrokerAnswerInvalid
+        ├── BearerRefused
+        └── IssuerUnavailable
 """
 
 from __future__ import annotations
@@ -890,3 +892,27 @@ class BrokerAnswerInvalid(ClientError):
 
     code = "broker_answer_invalid"
     remedy = "Check that BROKER_URL is a broker and the versions fit."
+
+
+class BearerRefused(ClientError):
+    """The agent's bearer is missing or not good; which one, only the log tells.
+
+    Args:
+        message: one sentence.
+        reason: what is wrong with it, for the log.
+    """
+
+    code = "bearer_refused"
+    remedy = "Get a new token for this MCP server from its authorization server."
+
+    def __init__(self, message: str = "", *, reason: str = "", remedy: str | None = None) -> None:
+        super().__init__(message, remedy=remedy)
+        self.reason = reason
+
+
+class IssuerUnavailable(ClientError):
+    """The keys of an issuer cannot be had, so nobody can say which of its tokens are good."""
+
+    code = "issuer_unavailable"
+    retryable = True
+    remedy = "Check the issuer's address, its certificate, and the way to it."

@@ -42,6 +42,8 @@ from broker.credentials.keeper import Deps
 from broker.credentials.keepers import Keepers
 from broker.credentials.retire import Retirer
 from broker.credentials.store import CredentialStore
+from broker.handout.decisions import DecisionService
+from broker.handout.records import Records
 from broker.handout.service import HandoutService
 from broker.protocol.redaction import Redactor
 from broker.settings.domain import Settings
@@ -251,8 +253,11 @@ def _listeners(
     quit_broker: Callable[[], None],
 ) -> None:
     configured, clock = broker.settings.listeners, broker.clock
+    records = Records(clock, broker.audit, broker.metrics, broker.redactor.mask)
+    broker.store.subscribe(lambda *_: records.values_changed())
     data_plane = create_data_plane(
         service=broker.service,
+        decisions=DecisionService(broker.authorizer, records),
         events=broker.events,
         problems=problems,
         clock=clock,

@@ -6,8 +6,8 @@ Rules:
 
 * no I/O here but the token file; a conversation yields ``Call`` and ``Pause`` and is sent
   a ``Reply`` or ``Lost``, so that the async and the sync client are the same program;
-* a value is given out from the cache only before its deadline, and only to the tool it was
-  fetched for: the broker decides and records for each tool;
+* a value is given out from the cache only before its deadline, and only to the tool and the
+  subject it was fetched for: the broker decides and records for each;
 * an unreachable broker is asked again for a while, since it may start after the caller.
 """
 
@@ -32,7 +32,10 @@ from broker.errors import (
     CallerUnauthenticated,
     CredentialUnavailable,
     CredentialUnknown,
+    InsufficientScope,
     RouteUnknown,
+    SubjectTokenRefused,
+    TokensUnavailable,
     TooManyFailures,
     TooManyRequests,
 )
@@ -49,6 +52,11 @@ LONGEST_PAUSE: Final = 1.0
 """Seconds between attempts to reach the broker: doubled from the first to the longest."""
 RETRY_FOR: Final = 2.0
 """Seconds to go on trying once the broker has been met: it may be restarting."""
+SUBJECT_VALUES: Final = 1024
+"""Values held for subjects at most: their number is not bounded by a configuration."""
+
+Place: TypeAlias = tuple[str, str, str]
+"""Of a value in the cache: credential, tool, digest of the subject's token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +131,7 @@ class Core:
         self._learn = learn
         self._found: tuple[Endpoint, ClientToken] | None = None
         self._met = False
-        self._held: dict[tuple[str, str], Credential] = {}
+        self._held: dict[Place, Credential] = {}
 
     @property
     def endpoint(self) -> Endpoint:
@@ -140,10 +148,24 @@ class Core:
 
     def cached(self, name: str, work: Work, lasting: float = 0.0) -> Credential | None:
         """The credential, if it may be used for ``lasting`` more seconds. Hot path."""
-        held = self._held.get((name, work.tool))
+        held = self._held.get((name, work.tool, work.whose))
         if held is not None and self.clock.now() + lasting < held.deadline:
             return held
         return None
+
+    def _hold(self, place: Place, credential: Credential) -> None:
+        self._held.pop(place, None)  # the newest goes to the end
+        self._held[place] = credential
+        if place[2] and len(self._held) > SUBJECT_VALUES:
+            now = self.clock.now()
+            of_subjects = [one for one in self._held if one[2]]
+            dead = [one for one in of_subjects if self._held[one].deadline <= now]
+            for one in dead or of_subjects[: len(of_subjects) // 2]:
+                del self._held[one]
+
+    def forget_subjects(self) -> None:
+        """Drop what is held for subjects: the token of one was revoked."""
+        self._held = {place: held for place, held in self._held.items() if not place[2]}
 
     # --- conversations --------------------------------------------------------------
 
@@ -161,7 +183,7 @@ class Core:
             BrokerUnreachable, TooManyRequests: no answer, or asked too often, and nothing held
                 that may be used.
         """
-        place = (name, work.tool)
+        place = (name, work.tool, work.whose)
         held = self._held.get(place)
         headers: dict[str, str] = {}
         if held is not None:
@@ -190,7 +212,7 @@ class Core:
             raise self._error(reply, name)
         newest = self._held.get(place)
         if newest is None or newest.asked_at <= credential.asked_at:
-            self._held[place] = credential
+            self._hold(place, credential)
         return credential
 
     def report(
@@ -222,6 +244,38 @@ class Core:
         newest = yield from self.fetch(credential.name, work)
         return newest if newest.version != credential.version else None
 
+    def exchange(
+        self,
+        method: str,
+        path: str,
+        *,
+        headers: Mapping[str, str],
+        body: bytes,
+        work: Work,
+        within: float,
+    ) -> Steps[Reply]:
+        """Ask anything else, once more after a lost answer; whatever the broker says comes back.
+
+        Raises:
+            BrokerUnreachable, CallerUnauthenticated, SettingsError: no answer.
+        """
+        reply, _ = yield from self._ask(
+            method, path, work, headers, body=body, within=within, patience=2 * FIRST_PAUSE
+        )
+        return reply
+
+    def stream(self, path: str) -> Call:
+        """The request that opens a stream.
+
+        Raises:
+            BrokerUnreachable, CallerUnauthenticated, SettingsError: there is nothing to show.
+        """
+        return Call("GET", path, tuple(self._claims(Work())))
+
+    def reread(self) -> bool:
+        """Read the client token again, after a 401 to a stream. Raises like ``stream``."""
+        return self._connection()[1].reread()
+
     def _distrust(self, refused: Credential) -> None:
         """Let other tools that hold this version ask before they use it again."""
         for place, held in list(self._held.items()):
@@ -237,9 +291,11 @@ class Core:
         *,
         body: bytes = b"",
         within: float = ANSWER_WITHIN,
+        patience: float | None = None,
     ) -> Steps[tuple[Reply, Moment]]:
         """Get an answer: with a fresher token after a 401, and from a broker that starts late."""
-        patience = RETRY_FOR if self._met else self._start_wait
+        if patience is None:
+            patience = RETRY_FOR if self._met else self._start_wait
         until, pause = self.clock.now() + patience, FIRST_PAUSE
         reread = False
         while True:
@@ -273,6 +329,8 @@ class Core:
             headers.append((names.TOOL, quote(work.tool, safe="/:@ ")))
         if work.request_id:
             headers.append((names.MCP_REQUEST_ID, quote(work.request_id, safe="/:@")))
+        if work.subject is not None:
+            headers.append((names.SUBJECT_TOKEN, work.subject.token.reveal()))
         return headers
 
     def _error(self, reply: Reply, name: str) -> BrokerError:
@@ -282,6 +340,12 @@ class Core:
         remedy = problem.remedy or None
         if reply.status == 401:
             return CallerUnauthenticated("The broker does not know this caller.", remedy=remedy)
+        if problem.kind.code == InsufficientScope.code:
+            return InsufficientScope(problem.detail, scope=problem.scope, remedy=remedy)
+        if problem.kind.code == SubjectTokenRefused.code:
+            return SubjectTokenRefused(remedy=remedy)
+        if problem.kind.code == TokensUnavailable.code:
+            return TokensUnavailable(remedy=remedy)
         if reply.status == 403:
             return CallerForbidden(f"This caller may not have {name} for this.", remedy=remedy)
         if reply.status == 429:

@@ -21,16 +21,20 @@ import re
 import threading
 from collections import deque
 from collections.abc import Iterable, Sequence
+from hashlib import sha256
 from typing import Any, Final
 
 from broker.client import tracebacks
 from broker.client.credential import Credential
 from broker.errors import SettingsError
 from broker.protocol.redaction import Redactor
-from broker.secret import MASK
+from broker.secret import MASK, SecretValue
 
 KEPT_VERSIONS: Final = 8
 """Versions of one credential that stay masked: with the usual hold, minutes at the least."""
+
+KEPT_TOKENS: Final = 1024
+"""Tokens of agents that stay masked; older ones ended or were refused long ago."""
 
 LOGGERS: Final = ("", "mcp", "mcp.server", "uvicorn", "uvicorn.error", "uvicorn.access")
 """Loggers whose handlers also mask ``extra``; the first is the root."""
@@ -45,6 +49,7 @@ class Memory:
         self._redactor = Redactor()
         self._lock = threading.Lock()
         self._versions: dict[str, deque[Credential]] = {}
+        self._tokens: dict[bytes, SecretValue] = {}
         self._patterns: tuple[re.Pattern[str], ...] = ()
 
     def mask(self, text: str) -> str:
@@ -95,6 +100,17 @@ class Memory:
                 for value in versions.popleft().data.values():
                     self._redactor.forget(value)
 
+    def learn_token(self, token: SecretValue) -> None:
+        """Mask a token that an agent showed, in place of the oldest."""
+        digest = sha256(token.reveal().encode("utf-8", "surrogatepass")).digest()
+        with self._lock:
+            if digest in self._tokens:
+                return
+            self._tokens[digest] = token
+            self._redactor.learn(token)
+            if len(self._tokens) > KEPT_TOKENS:
+                self._redactor.forget(self._tokens.pop(next(iter(self._tokens))))
+
 
 def _unusable(number: int, why: str) -> SettingsError:
     return SettingsError(
@@ -109,6 +125,8 @@ MEMORY: Final = Memory()
 """What this process was handed out."""
 learn: Final = MEMORY.learn
 """Learn the values of a credential; the clients call it for each that arrives."""
+learn_token: Final = MEMORY.learn_token
+"""Learn a token that an agent showed; the guard calls it for each."""
 mask: Final = MEMORY.mask
 """Return a text with every live value as ``***``."""
 

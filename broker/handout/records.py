@@ -166,14 +166,15 @@ class Records:
     ) -> str:
         tool = request.tool and self._masked_once(request.tool)
         mcp_request_id = request.mcp_request_id and self._mask(request.mcp_request_id)
-        grant = None if principal is None else principal.grant
+        token_id = "" if principal is None else principal.token_id
+        subject = "" if principal is None else principal.subject
         return who_fields(
             uid=request.peer_uid,
             address=request.address,
             tool=tool,
             mcp_request_id=mcp_request_id,
-            token_id="" if grant is None else grant.id,
-            subject="" if grant is None else self._masked_once(grant.subject),
+            token_id=token_id,
+            subject=subject and self._masked_once(subject),
             policies=policies,
         )
 

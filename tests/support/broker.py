@@ -16,6 +16,7 @@ from broker.access.authorizer import ListAuthorizer
 from broker.access.caller import Callers, ClientSpec
 from broker.access.failed_authentications import FailedAuthentications
 from broker.access.limits import Limits
+from broker.access.principal import SubjectTokens
 from broker.api.admin import create_admin_plane
 from broker.api.data import create_data_plane
 from broker.api.door import Door, hosts
@@ -39,6 +40,8 @@ from broker.credentials.model import (
 )
 from broker.credentials.store import CredentialStore
 from broker.errors import CredentialUnknown
+from broker.handout.decisions import DecisionService
+from broker.handout.records import Records
 from broker.handout.service import HandoutService
 from broker.secret import SecretValue
 from broker.telemetry.events import Events
@@ -84,6 +87,8 @@ class Assembly:
         clock: the only source of time.
         clients: by default ``search-mcp`` with a token and ``uid-mcp`` by its uid.
         own_uid: taken for the broker's.
+        authorizer: decides.
+        tokens: verifies scoped tokens; None: none is good.
     """
 
     def __init__(
@@ -94,6 +99,8 @@ class Assembly:
         names: Iterable[str] = ("search-api", "orders-db", "hidden"),
         own_uid: int | None = None,
         max_wait: float = 60.0,
+        authorizer: type[ListAuthorizer] = ListAuthorizer,
+        tokens: SubjectTokens | None = None,
     ) -> None:
         self.directory = directory
         self.clock = clock or SystemClock()
@@ -125,7 +132,7 @@ class Assembly:
             self.callers.accept(client, sha256(token.encode()).digest())
         self.audit_file = directory / "audit.jsonl"
         self.audit = AuditLog(opener(str(self.audit_file)), clock=self.clock, metrics=self.metrics)
-        self.authorizer = ListAuthorizer(clients, self.names)
+        self.authorizer = authorizer(clients, self.names)
         self.service = HandoutService(
             clock=self.clock,
             store=self.store,
@@ -138,6 +145,7 @@ class Assembly:
             mask=lambda text: text.replace(SECRET, "***"),
             limits=self.limits,
             failures=self.failures,
+            tokens=tokens,
             max_wait=max_wait,
         )
         self.problems = Problems(self.clock, RequestIds(random.Random(7)))
@@ -146,7 +154,16 @@ class Assembly:
         self.replaced: list[str] = []
         self.fast = FastHandout(self.service, self.problems, self.names, clock=self.clock)
         self.data = create_data_plane(
-            service=self.service, events=self.events, problems=self.problems, clock=self.clock
+            service=self.service,
+            decisions=DecisionService(
+                self.authorizer,
+                Records(
+                    self.clock, self.audit, self.metrics, lambda text: text.replace(SECRET, "***")
+                ),
+            ),
+            events=self.events,
+            problems=self.problems,
+            clock=self.clock,
         )
         self.admin = create_admin_plane(
             health=self.health,

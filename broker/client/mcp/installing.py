@@ -1,7 +1,7 @@
 """One line in an MCP server's code: ``install(server)``.
 
 Duty: put the client's middleware into a server, once.
-Not its duty: what the middleware does (``naming``, ``masking``), log records
+Not its duty: what the middleware does (``naming``, ``admission``, ``masking``), log records
 (``broker.client.redaction``); deciding who may call a tool: that guard stands in front of the
 server.
 """
@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from typing import Any, Protocol
 
 from broker.client import redaction
+from broker.client.mcp.admission import Admitted
 from broker.client.mcp.masking import Masking
 from broker.client.mcp.naming import ToolNaming
 from broker.clock import Clock, SystemClock
@@ -45,6 +46,7 @@ def install(
             come from the broker. Without any, only handed-out keys are masked.
     """
     if not any(isinstance(known, ToolNaming) for known in server.middleware):
+        server.middleware.append(Admitted())
         server.middleware.append(ToolNaming(clock or SystemClock()))
     if redact:
         redaction.install(patterns=patterns)

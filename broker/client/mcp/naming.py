@@ -15,6 +15,7 @@ from typing import Any, Final
 from mcp.server.context import ServerRequestContext
 from mcp.server.mcpserver.exceptions import ToolError
 
+from broker.client.mcp.admission import admission_of
 from broker.client.mcp.texts import text_for_model
 from broker.client.tool import working
 from broker.clock import Clock
@@ -38,7 +39,11 @@ class ToolNaming:
         # Not validated yet: a call without a name is refused further in.
         name = (context.params or {}).get("name")
         request_id = "" if context.request_id is None else str(context.request_id)
-        with working(name if isinstance(name, str) else "", request_id, self._tool_error):
+        # By the request itself, since a session may outlive the request that began it.
+        admission = admission_of(context)
+        subject = None if admission is None else admission.agent.acting
+        tool = name if isinstance(name, str) else ""
+        with working(tool, request_id, self._tool_error, subject):
             return await call_next(context)
 
     def _tool_error(self, error: BrokerError) -> Exception:

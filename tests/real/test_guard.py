@@ -1,0 +1,101 @@
+"""The guard at work: many agents at once, and the SDK's client that steps up by itself."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from tests.simulators.authorization_server import authorization_server
+from tests.simulators.subject_tokens import TokenBroker
+from tests.support.guarded import ERAS, KEY, Era, guarded, text_of
+
+pytestmark = pytest.mark.real
+
+BOTH = pytest.mark.parametrize("era", ERAS)
+
+
+@pytest.fixture
+def fake() -> TokenBroker:
+    """A broker with one key."""
+    fake = TokenBroker()
+    fake.put("search-api", {"api_key": KEY})
+    return fake
+
+
+@BOTH
+@pytest.mark.parametrize("stateless", [False, True])
+async def test_a_hundred_interleaved_calls_of_two_subjects_never_swap(
+    fake: TokenBroker, era: Era, stateless: bool
+) -> None:
+    """Whoever calls, tool code and broker are told it was he, at every moment of the call."""
+    tokens = {name: fake.mint(name, "web_search", "orders") for name in ("ada", "edsger")}
+    async with (
+        guarded(fake.broker(), stateless=stateless) as world,
+        world.agent(tokens["ada"], era) as ada,
+        world.agent(tokens["edsger"], era) as edsger,
+    ):
+
+        async def one(number: int) -> None:
+            name, client = (("ada", ada), ("edsger", edsger))[number % 2]
+            tool = ("web_search", "orders")[number // 2 % 2]
+            said = {"query": f"{name}{number}"}
+            if tool == "web_search":
+                said["pause"] = 0.001 * (number % 7)  # type: ignore[assignment]
+            result = await client.call_tool(tool, said)
+            assert text_of(result) == f"{name}{number} {name} {name}"
+
+        await asyncio.gather(*map(one, range(100)))
+    # Values are cached for each subject and tool: so many questions, none in a wrong name.
+    assert sorted(set(fake.subjects)) == [
+        ("orders", "ada"),
+        ("orders", "edsger"),
+        ("web_search", "ada"),
+        ("web_search", "edsger"),
+    ]
+
+
+@BOTH
+async def test_the_sdks_client_steps_up_by_itself(fake: TokenBroker, era: Era) -> None:
+    """No token, a token to connect, a token for the tool: three answers, no line of client code."""
+    async with (
+        authorization_server() as server,
+        guarded(
+            fake.broker(),
+            issuers=[server.issuer()],
+            scopes=["mcp:connect"],
+            open_tools=["ping"],
+        ) as world,
+    ):
+        server.audience = world.url
+        async with world.agent(era=era, auth=server.client(world.url)) as client:
+            assert text_of(await client.call_tool("ping", {})) == "pong"
+            assert server.asked == ["mcp:connect"]
+            assert text_of(await client.call_tool("web_search", {"query": "q"})) == "q agent agent"
+            assert text_of(await client.call_tool("orders", {})) == " agent agent"
+            assert text_of(await client.call_tool("web_search", {"query": "q"})) == "q agent agent"
+    # The union each time (SEP-2350): what was granted stays granted.
+    assert server.asked == [
+        "mcp:connect",
+        "mcp:connect tool:web_search",
+        "mcp:connect tool:web_search tool:orders",
+    ]
+    subject = {"iss": server.url, "sub": "agent"}
+    assert all(one["subject"] == subject for one in fake.questions)
+
+
+@BOTH
+async def test_who_may_not_have_a_scope_is_refused_once(fake: TokenBroker, era: Era) -> None:
+    """An authorization server that grants less leads to a refusal, not to a loop."""
+    async with (
+        authorization_server() as server,
+        guarded(fake.broker(), issuers=[server.issuer()], scopes=["mcp:connect"]) as world,
+    ):
+        server.audience = world.url
+        server.granted = {"mcp:connect"}
+        async with world.agent(era=era, auth=server.client(world.url)) as client:
+            with pytest.raises(Exception, match="does not cover"):
+                await client.call_tool("web_search", {})
+    # Without a handshake the first request is the call itself, and its 401 names everything.
+    assert len(server.asked) == (2 if era == "legacy" else 1)
+    assert not [one for one in fake.questions if not one.get("overview")]
