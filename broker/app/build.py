@@ -29,6 +29,7 @@ from broker.api.sockets import TcpAddress, UnixAddress
 from broker.app import rotation, translate
 from broker.app.masking import Masking
 from broker.app.process import connections
+from broker.app.proofs import proofs
 from broker.app.vault import vault_client, vault_login
 from broker.audit.log import AuditLog
 from broker.audit.sinks import opener
@@ -72,6 +73,7 @@ class Broker:
     audit: AuditLog
     service: HandoutService
     health: Health
+    masking: Masking
     rotation: rotation.Rotation | None
     fast: FastHandout
     data: list[Listener]
@@ -130,6 +132,7 @@ def build(
     store.subscribe(masking.published)
     session.on_change(lambda: masking.token(session.generation))
     retirer = Retirer(clock=clock, vault=vault, session=session, rng=rng)
+    proved = proofs(settings, clock, masking.met)
     keepers = Keepers(
         specs.values(),
         Deps(
@@ -143,6 +146,7 @@ def build(
             events=events,
             new_version=lambda: secrets.token_hex(8),  # never reused, on any replica
         ),
+        proofs=proved,
     )
     audit = AuditLog(
         opener(settings.audit.file),
@@ -153,7 +157,9 @@ def build(
     rotates = rotation.build_rotation(
         settings,
         process,
-        rotation.Parts(clock, rng, vault, session, store, keepers, audit, metrics, events, masking),
+        rotation.Parts(
+            clock, rng, vault, session, store, keepers, audit, metrics, events, masking, proved
+        ),
         environ=environ or {},
     )
     callers = Callers(clock, clients, own_uid=own_uid)
@@ -191,6 +197,7 @@ def build(
         audit=audit,
         service=service,
         health=health,
+        masking=masking,
         rotation=rotates,
         fast=FastHandout(service, problems, specs),
         data=[],

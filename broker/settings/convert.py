@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import assert_never
 
 from broker.settings import domain, schema
-from broker.settings.convert_rotation import credential_rotation, kubernetes, rotation
+from broker.settings.convert_rotation import credential_rotation, kubernetes, prove, rotation
 from broker.settings.units import origin, seconds, vault_path
 
 
@@ -87,7 +87,9 @@ def _credential(name: str, one: schema.Credential) -> domain.CredentialSettings:
         margin=seconds(one.margin),
         refused_interval=seconds(one.refused_interval),
         required=one.required,
-        rotation=credential_rotation(one.rotation) if one.rotation else None,
+        prove=prove(one.prove) if one.prove else None,
+        report_statuses=tuple(sorted(set(one.report_statuses))),
+        rotation=credential_rotation(one.rotation, one.prove) if one.rotation else None,
     )
 
 

@@ -14,6 +14,7 @@ from typing import Any, Literal
 from broker.settings.domain_rotation import (
     CredentialRotationSettings,
     KubernetesSettings,
+    ProveSettings,
     RotationSettings,
 )
 
@@ -153,7 +154,10 @@ class CredentialSettings:
     margin: float = 5.0
     refused_interval: float = 60.0
     required: bool = True
+    prove: ProveSettings | None = None
+    report_statuses: tuple[int, ...] = (401,)
     rotation: CredentialRotationSettings | None = None
+    """Its ``prove`` is the credential's own when it has none itself."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,6 +75,8 @@ Pointer: TypeAlias = Annotated[
     Field(json_schema_extra={"x-kind": "JSON pointer"}),
 ]
 FieldName: TypeAlias = Annotated[str, StringConstraints(pattern=units.FIELD)]
+RefusalStatus: TypeAlias = Annotated[int, Field(ge=400, le=499)]
+"""An HTTP status that says that the request was at fault."""
 Id: TypeAlias = Annotated[int, Field(ge=0, le=2**32 - 2)]
 Line: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]*$")]
 """A text without control characters, so that no header or path can be split by it."""

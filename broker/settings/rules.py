@@ -26,6 +26,7 @@ from broker.settings.domain import (
 from broker.settings.findings import Finding
 from broker.settings.places import Path
 from broker.settings.rules_credentials import credential_rules
+from broker.settings.rules_requests import proof_rules
 from broker.settings.rules_rotation import lends, rotation_rules
 from broker.settings.units import Endpoint, endpoint, is_loopback
 
@@ -50,6 +51,9 @@ def check(settings: Settings, *, uid: int | None, known: Collection[str] = ()) -
         yield from _client(client, settings.listeners, names, uid)
     for credential in settings.credentials.values():
         yield from credential_rules(credential)
+        if credential.prove is not None:
+            at = ("credentials", credential.name, "prove")
+            yield from proof_rules(credential, credential.prove, at)
     yield from rotation_rules(settings, names)
     yield from _lonely(settings, names)
     yield from _stop(settings.stop)

@@ -59,7 +59,7 @@ def proof(origin: str, path: str) -> HttpProof:
         use=Use(name="x-api-key", field="api_key", origins=(origin,)),
     )
     exchange = Exchange(clock=CLOCK, timeout=5.0)
-    return HttpProof(spec, RequestTemplate("GET", origin + path), exchange)
+    return HttpProof(spec, RequestTemplate("GET", origin + path), exchange, clock=CLOCK)
 
 
 class SearchWorld:
