@@ -33,7 +33,7 @@ class Phase(StrEnum):
     IDLE = "idle"
     """Nothing is under way. Licenses the sweep."""
     WITHDRAWING = "withdrawing"
-    """Compromised: the readers' version may be deleted, the current key retired."""
+    """Compromised: readers may be withdrawn, the current key retired."""
     INTENDED = "intended"
     """A key with this rotation's label may be created."""
     STAGED = "staged"
@@ -211,8 +211,7 @@ class RotationState:
     started_wall: float = 0.0
     candidate: KeyRef | None = None
     fields: Mapping[str, SecretValue] = field(default_factory=dict)
-    """What readers will have, until it is promoted or discarded; while they are withdrawn
-    because of a compromise, also what they had beside the key."""
+    """The candidate's, until it is promoted or discarded."""
     base: int = 0
     """Version of the readers' path that the next write of it must replace (check-and-set)."""
     previous: int = 0

@@ -14,11 +14,11 @@ Rules:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from math import inf
 
-from broker.errors import ProofFailed, RotationConflict, RotationFrozen
+from broker.errors import ProofFailed, RotationConflict, RotationFrozen, RotationKeyMissing
 from broker.rotation.drivers.port import Capabilities
 from broker.rotation.due import Readers, next_due
 from broker.rotation.model import Phase, Policy, Reason, RotationState
@@ -42,7 +42,7 @@ class Act(StrEnum):
     BEGIN = "begin"
     """Commit the intent."""
     WITHDRAW = "withdraw"
-    """Delete the readers' version, retire the compromised key."""
+    """Take the key back from the readers, retire the compromised key."""
     CREATE = "create"
     STAGE = "stage"
     """Commit what ``CREATE`` brought."""
@@ -112,6 +112,8 @@ class Situation:
     prove_at: float = -inf
     """Earliest next proof."""
     swept_at: float = -inf
+    missing: bool = False
+    """The provider's list lacks the key that readers have."""
 
 
 def next_step(s: Situation) -> Step:
@@ -129,7 +131,7 @@ def next_step(s: Situation) -> Step:
         return Step(Act.CLEAN)
     step = _PHASES[state.phase](s, state)
     if step.act is Act.WAIT:
-        return Step(Act.WAIT, min(step.at, watch))
+        return replace(step, at=min(step.at, watch))
     return step
 
 
@@ -155,14 +157,14 @@ def _idle(s: Situation, state: RotationState) -> Step:
         if sweep_at <= s.now:
             return Step(Act.SWEEP)
         wake = min(wake, sweep_at)
-    return Step(Act.WAIT, wake)
+    return Step(Act.WAIT, wake, problem=RotationKeyMissing.code if s.missing else "")
 
 
 def _strange(s: Situation, state: RotationState) -> bool:
     """Whether the readers' path is not as the state left it."""
     readers = s.readers
-    if readers is None:
-        return False
+    if readers is None or readers.withdrawn_by:
+        return False  # what a compromise withdrew is due, whatever the state knows of it
     if s.state is None:
         return readers.note is not None  # the state was lost: a rotation had been here
     if readers.version == state.base:

@@ -28,6 +28,8 @@ StepKind: TypeAlias = Literal[
     "adopted",
     "swept",
     "orphan_seen",
+    "key_missing",
+    "restored",
     "suspected",
     "frozen",
     "unfrozen",

@@ -8,7 +8,6 @@ from dataclasses import replace
 import pytest
 
 from broker.errors import RotationFrozen, RotationRolledBack, RotationUnknown
-from broker.rotation.drivers.port import Capabilities
 from broker.rotation.model import Label, Phase, Reason, Result
 from tests.scenarios.rotation_world import (
     KEY,
@@ -352,9 +351,7 @@ class TestOtherDrivers:
     async def test_proved_only_after_the_promotion(self) -> None:
         """Such a key goes to readers first, and is taken back when its proof fails."""
         async with rotation_world(rotated=True) as world:
-            world.capabilities = Capabilities(
-                overlap=True, prove_first=False, rollback=True, list=True
-            )
+            world.capabilities = replace(world.capabilities, prove_first=False)
             await world.end(world.replicas[0])
             pod = await world.replica("late-prover")
             good = world.served_id()

@@ -23,7 +23,9 @@ from broker.rotation.drivers.port import Capabilities, MintedKey
 from broker.rotation.model import Label, UpstreamKey
 from broker.secret import SecretValue
 
-ALL = Capabilities(overlap=True, prove_first=True, rollback=True, list=True)
+ALL = Capabilities(
+    overlap=True, prove_first=True, rollback=True, list=True, fields=frozenset({"api_key"})
+)
 
 
 @dataclass
