@@ -5,7 +5,8 @@ Rules:
 
 * a key that no rotation made is due; so is one whose age or own expiry says so; jitter
   makes it earlier, never later;
-* after a roll-back the next try waits, longer each time; a person's wish does not;
+* after a roll-back the next try waits, longer each time, unless readers have nothing
+  meanwhile; a person's wish does not wait;
 * what an operator withdrew (deleted the readers' version) is not brought back by age; what a
   rotation withdrew because of a compromise is, even when the state has forgotten why;
 * an orphan is retired only if its label names this installation and a rotation whose end
@@ -100,7 +101,7 @@ def next_due(
     if state.wish is Reason.COMPROMISED:
         return Due(-inf, Reason.COMPROMISED)
     if readers is not None and readers.withdrawn_by:
-        return Due(_held_until(state, policy), Reason.COMPROMISED)
+        return Due(_held_until(state, policy, longest=policy.retry_cap), Reason.COMPROMISED)
     if state.pinned:
         return None
     if state.wish is not None:
@@ -126,7 +127,7 @@ def _adopted(state: RotationState) -> bool:
     return any(past.result in (Result.ROTATED, Result.ADOPTED) for past in state.past)
 
 
-def _held_until(state: RotationState, policy: Policy) -> float:
+def _held_until(state: RotationState, policy: Policy, *, longest: float = LONGEST_HOLD) -> float:
     failed = 0
     for past in reversed(state.past):
         if past.result is Result.ABANDONED:
@@ -137,7 +138,7 @@ def _held_until(state: RotationState, policy: Policy) -> float:
     if not failed:
         return -inf
     last = max(past.ended_wall for past in state.past)
-    return last + min(LONGEST_HOLD, policy.retry_cap * 2.0 ** min(failed - 1, 16))
+    return last + min(longest, policy.retry_cap * 2.0 ** min(failed - 1, 16))
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,7 +66,7 @@ class Footing:
         self.value = Value(Readers(), {})
         """The readers' path as of the newest act."""
         self._seen: tuple[Phase, str] | None = None
-        self._seen_at = self._seen_wall = 0.0
+        self._seen_at = 0.0
         self._created = ""
         self._minted: tuple[str, MintedKey] | None = None
         self._refused_since: float | None = None
@@ -97,7 +97,6 @@ class Footing:
             state=self.loaded.state if self.loaded else None,
             readers=None if self.spec.readers is None else self.value.readers,
             seen_at=self._seen_at,
-            seen_wall=self._seen_wall,
             created=self._created == state.rotation != "",
             minted=minted,
             refused_since=self._refused_since,
@@ -115,7 +114,7 @@ class Footing:
         seen = (self.state.phase, self.state.rotation)
         if seen != self._seen:
             self._seen = seen
-            self._seen_at, self._seen_wall = self._d.clock.now(), self._d.clock.wall()
+            self._seen_at = self._d.clock.now()
             self._refused_since, self._prove_at = None, -inf
 
     def _key_id(self) -> str:

@@ -30,6 +30,9 @@ PINNED = "pinned"
 WITHDRAWN = "withdrawn"
 """Detail of a rotation given up because an operator withdrew the value meanwhile."""
 
+CLOCK_DOUBT = 86_400.0
+"""Seconds by which no wall clock is wrong for long."""
+
 
 class Act(StrEnum):
     """What the rotator does next."""
@@ -101,8 +104,6 @@ class Situation:
     """None for keys rotated in place."""
     seen_at: float
     """Since when this very phase of this rotation is known here."""
-    seen_wall: float
-    """The wall clock at ``seen_at``."""
     created: bool = False
     """``CREATE`` was called here for this rotation, and its answer is not known."""
     minted: bool = False
@@ -135,14 +136,17 @@ def next_step(s: Situation) -> Step:
     return step
 
 
-def overlap_over(s: Situation, state: RotationState) -> bool:
-    """Whether readers everywhere have left the version before.
+def overlap_left(s: Situation, state: RotationState) -> float:
+    """Seconds until readers everywhere have left the version before; 0 or less: they have.
 
-    The wall clock says so, and so does the time that passed here: a wall clock set
-    forward must not end the life of a key that readers still use.
+    The wall clock must say so, and the time that passed here since this process knows of the
+    phase: a clock set forward, or another machine's that is ahead, must not end the life of a
+    key that readers still use. Who starts within an overlap waits for the whole of it. Either
+    clock is believed alone when it says so for a day.
     """
-    left_when_seen = state.retire_at_wall - s.seen_wall
-    return s.wall >= state.retire_at_wall and s.now - s.seen_at >= left_when_seen
+    lasts = min(s.policy.overlap, max(0.0, state.retire_at_wall - state.promoted_wall))
+    by_wall, by_now = state.retire_at_wall - s.wall, s.seen_at + lasts - s.now
+    return min(max(by_wall, by_now), by_wall + CLOCK_DOUBT, by_now + CLOCK_DOUBT)
 
 
 def _idle(s: Situation, state: RotationState) -> Step:
@@ -228,9 +232,9 @@ def _overlap(s: Situation, state: RotationState) -> Step:
         return Step(Act.END_OVERLAP)
     if state.suspected and s.capabilities.rollback and not readers.deleted:
         return Step(Act.WAIT, s.prove_at) if s.prove_at > s.now else Step(Act.CONFIRM)
-    if overlap_over(s, state):
+    if (left := overlap_left(s, state)) <= 0:
         return Step(Act.END_OVERLAP)
-    return Step(Act.WAIT, s.now + max(1.0, state.retire_at_wall - s.wall))
+    return Step(Act.WAIT, s.now + max(1.0, left))
 
 
 def _retiring(s: Situation, state: RotationState) -> Step:
@@ -248,9 +252,10 @@ def _reverting(s: Situation, state: RotationState) -> Step:
 
 
 def _reverted(s: Situation, state: RotationState) -> Step:
-    if state.wish is Reason.COMPROMISED or overlap_over(s, state):
+    left = overlap_left(s, state)
+    if state.wish is Reason.COMPROMISED or left <= 0:
         return Step(Act.END_REVERTED)
-    return Step(Act.WAIT, s.now + max(1.0, state.retire_at_wall - s.wall))
+    return Step(Act.WAIT, s.now + max(1.0, left))
 
 
 def _discarding(s: Situation, state: RotationState) -> Step:

@@ -172,6 +172,8 @@ class Rotator:
                 if found.state is None or change(found.state) is not None:
                     raise
             loop.wake.set()
+            if not self._election.leading:
+                await self._election.ring()
             return True
         raise RotationConflict
 

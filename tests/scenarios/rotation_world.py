@@ -62,6 +62,9 @@ class Follows:
     def on_change(self, callback: object) -> None:
         """Loops look at ``leading`` before each act anyway."""
 
+    async def ring(self) -> None:
+        """Nobody hears it: wishes are late, and found all the same."""
+
 
 @dataclass
 class Observed:
@@ -229,8 +232,18 @@ class RotationWorld:
         return {name: str(text) for name, text in found.data.items()}
 
     def served_id(self) -> str:
-        note = read_note({name: SecretValue(text) for name, text in self.served().items()})
-        return "" if note is None else note.key_id
+        """Id of the key that readers are given; empty when they are given none."""
+        secret = self.served().get("api_key")
+        return next((key.key_id for key in self.account.keys.values() if key.secret == secret), "")
+
+    def withdrawn(self) -> bool:
+        """Whether a compromise has taken the key from the readers."""
+        try:
+            served = self.served()
+        except VaultError:
+            return False
+        note = read_note({name: SecretValue(text) for name, text in served.items()})
+        return note is not None and note.withdrawn_by != ""
 
     def own_keys(self) -> list[ProviderKey]:
         """Live keys of this installation, and the one it began with."""
@@ -308,7 +321,7 @@ class RotationWorld:
             await self.clock.sleep(20)
             state = self.state()
             done = state.phase is Phase.IDLE and state.wish is None and state.past
-            if done and len(self.own_keys()) == 1 and not state.staged:
+            if done and not self.withdrawn() and len(self.own_keys()) == 1 and not state.staged:
                 break
 
     def judged(self) -> list[str]:
