@@ -21,6 +21,7 @@ from broker.credentials.retire import Retirer
 from broker.credentials.store import CredentialStore
 from broker.errors import VaultError
 from broker.rotation.document import from_data
+from broker.rotation.drivers.port import Driver
 from broker.rotation.election import Always, Election
 from broker.rotation.footing import Deps
 from broker.rotation.model import KvPath, Label, Phase, Policy, RotationSpec, RotationState
@@ -106,6 +107,9 @@ class Replica:
 class RotationWorld:
     """All of it, on virtual time."""
 
+    reader = READER
+    readers: KvPath | None = READERS
+
     def __init__(self, *, seed: int = 1, installation: str = "prod") -> None:
         self.clock = VirtualClock()
         self.vault = VaultSimulator(self.clock)
@@ -147,7 +151,7 @@ class RotationWorld:
         said = Said()
         versions = count(1)
         keepers = Keepers(
-            [READER],
+            [self.reader],
             KeeperDeps(
                 clock=self.clock,
                 vault=vault,
@@ -162,12 +166,16 @@ class RotationWorld:
         )
         keepers.start()
         await keepers.settled(self.clock.now() + 60)
-        driver = HandledDriver(ProviderDriver(self.account, capabilities=self.capabilities), hands)
+        driver = HandledDriver(self.driver(vault, session), hands)
         election = election or Always()
         rotator, task = self._start(vault, session, keepers, driver, election)
         made = Replica(name, vault, session, store, keepers, election, driver, hands, rotator, task)
         self.replicas.append(made)
         return made
+
+    def driver(self, vault: HandledVault, session: SessionByHand) -> Driver:
+        """Of a new replica."""
+        return ProviderDriver(self.account, capabilities=self.capabilities)
 
     def _start(
         self,
@@ -178,7 +186,7 @@ class RotationWorld:
         election: Election,
     ) -> tuple[Rotator, asyncio.Task[None]]:
         rotator = Rotator(
-            [(RotationSpec(KEY, STATE, READERS, self.policy), driver)],
+            [(RotationSpec(KEY, STATE, self.readers, self.policy), driver)],
             Deps(
                 clock=self.clock,
                 documents=Documents(clock=self.clock, vault=vault, session=session),

@@ -12,10 +12,9 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, Literal, TypeAlias, TypeVar
 
 from broker.errors import UpstreamUnavailable, VaultUnreachable
-from broker.rotation.drivers.port import Capabilities, MintedKey
+from broker.rotation.drivers.port import Capabilities, Driver, MintedKey
 from broker.rotation.model import Label, UpstreamKey
 from broker.secret import SecretValue
-from tests.simulators.provider import ProviderDriver
 from tests.simulators.vault import VaultSimulator
 
 T = TypeVar("T")
@@ -128,9 +127,9 @@ class HandledVault(VaultSimulator):
 
 
 class HandledDriver:
-    """``Driver`` of one replica over the account that all share."""
+    """``Driver`` of one replica over the provider that all share."""
 
-    def __init__(self, driver: ProviderDriver, hands: Hands) -> None:
+    def __init__(self, driver: Driver, hands: Hands) -> None:
         self._driver, self._hands = driver, hands
         self.away = False
         """The provider answers nothing."""
