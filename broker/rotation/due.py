@@ -5,8 +5,8 @@ Rules:
 
 * a key that no rotation made is due; so is one whose age or own expiry says so; jitter
   makes it earlier, never later;
-* after a roll-back the next try waits, longer each time, unless readers have nothing
-  meanwhile; a person's wish does not wait;
+* after a roll-back, or answers lost in a row, the next try waits, longer each time, unless
+  readers have nothing meanwhile; a person's wish does not wait;
 * what an operator withdrew (deleted the readers' version) is not brought back by age; what a
   rotation withdrew because of a compromise is, even when the state has forgotten why;
 * an orphan is retired only if its label names this installation and a rotation whose end
@@ -30,6 +30,8 @@ from broker.rotation.model import (
     UpstreamKey,
 )
 
+LOST_FREELY = 2
+"""Rotations in a row that may be abandoned before the next one waits."""
 LONGEST_HOLD = 86_400.0
 """Seconds: a provider that is broken for good is asked once a day."""
 
@@ -127,8 +129,19 @@ def _adopted(state: RotationState) -> bool:
     return any(past.result in (Result.ROTATED, Result.ADOPTED) for past in state.past)
 
 
+def lost_in_a_row(state: RotationState) -> int:
+    """How many of the newest rotations ended without anybody knowing what they made."""
+    lost = 0
+    for past in reversed(state.past):
+        if past.result is not Result.ABANDONED:
+            break
+        lost += 1
+    return lost
+
+
 def _held_until(state: RotationState, policy: Policy, *, longest: float = LONGEST_HOLD) -> float:
-    failed = 0
+    # A crash or two hold nothing up; a provider that never answers well is left a key each time.
+    failed = max(0, lost_in_a_row(state) - LOST_FREELY)
     for past in reversed(state.past):
         if past.result is Result.ABANDONED:
             continue

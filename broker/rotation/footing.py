@@ -18,7 +18,7 @@ from broker.clock import Clock
 from broker.errors import ProofFailed
 from broker.rotation.drivers.port import Driver, MintedKey
 from broker.rotation.due import Readers
-from broker.rotation.model import Phase, RotationSpec, RotationState
+from broker.rotation.model import SCHEDULE, Phase, RotationSpec, RotationState
 from broker.rotation.plan import Situation
 from broker.rotation.ports import Observer, Readership, StepKind, StepTaken
 from broker.rotation.state import Documents, Loaded, Value
@@ -180,7 +180,7 @@ class Footing:
             at_wall=wall,
             rotation=rotation or state.rotation,
             key_id=key_id,
-            actor=state.actor,
+            actor=state.actor or SCHEDULE,
             reason="" if state.reason is None else state.reason.value,
             detail=detail,
             source_version=source_version,

@@ -88,13 +88,19 @@ class Making(Footing):
         await self._stage(state, Step(Act.STAGE))
 
     def _check(self, minted: MintedKey, state: RotationState) -> None:
-        """Raise UpstreamMalformed unless it is a new key that can be told from others."""
+        """Raise UpstreamMalformed unless it is a new key, told from others, that will last."""
         if self.spec.readers is None:
             return
         known = {past.key_id for past in state.past}
         known |= {key.key_id for key in (state.current, self.value.readers.key()) if key}
         if not minted.key_id or minted.key_id in known - {""}:
             raise UpstreamMalformed("The provider gave a key id that is empty, or not new.")
+        ends, wall = minted.expires_wall, self._d.clock.wall()
+        if ends is not None and ends <= wall + self.spec.policy.overlap:
+            raise UpstreamMalformed(
+                "The provider gave a key that ends before its overlap with the old one does.",
+                remedy="Compare times, answer.expires_at and create.life with the provider's API.",
+            )
         held = self.value.fields
         if not minted.fields or all(held.get(k) == v for k, v in minted.fields.items()):
             raise UpstreamMalformed("The provider gave no key, or the one that readers have.")

@@ -23,6 +23,8 @@ from broker.secret import SecretValue
 
 SCHEMA: Final = 1
 """Version of the state document; a newer one is not touched."""
+SCHEDULE: Final = "schedule"
+"""The actor of what nobody asked for."""
 LABEL_PREFIX: Final = "broker"
 SEPARATOR: Final = "/"
 

@@ -29,7 +29,7 @@ from broker.errors import (
 from broker.rotation.drivers.port import Driver
 from broker.rotation.election import Always, Election
 from broker.rotation.footing import Deps
-from broker.rotation.model import Past, Phase, RotationSpec, RotationState
+from broker.rotation.model import SCHEDULE, Past, Phase, RotationSpec, RotationState
 from broker.rotation.plan import Act, Step, retry_delay
 from broker.rotation.ports import Outcome, Standing, StepKind, StepTaken
 from broker.rotation.saga import Saga
@@ -246,7 +246,7 @@ class Rotator:
                 error,
                 extra={"credential": name, "reason": error.code, "remedy": error.remedy},
             )
-            self._took(name, "failed", "", detail=error.code)
+            self._took(name, "failed", SCHEDULE, detail=error.code)
         delay = retry_delay(
             loop.saga.spec.policy,
             loop.failures,

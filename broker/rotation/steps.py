@@ -13,8 +13,8 @@ from typing import Final
 
 from broker.errors import ProofFailed
 from broker.rotation.drivers.port import MintedKey
-from broker.rotation.due import Readers
-from broker.rotation.model import KeyRef, Past, Phase, Reason, Result, RotationState
+from broker.rotation.due import LOST_FREELY, Readers, lost_in_a_row
+from broker.rotation.model import SCHEDULE, KeyRef, Past, Phase, Reason, Result, RotationState
 
 REMEMBERED: Final = 50
 """Rotations kept in the past; keys of older ones are reported by the sweep, not retired."""
@@ -40,7 +40,7 @@ def begun(
         current=current,
         rotation=rotation,
         reason=reason,
-        actor=state.wish_actor if state.wish is reason else "schedule",
+        actor=state.wish_actor if state.wish is reason else SCHEDULE,
         owner=owner,
         started_wall=wall,
         candidate=None,
@@ -75,9 +75,13 @@ def rotated_in_place(state: RotationState, minted: MintedKey, *, wall: float) ->
 
 
 def abandoned(state: RotationState, *, wall: float) -> RotationState:
-    """Nothing made under this intent will be promoted; what was wished for still is."""
-    wished = state.reason in (Reason.DEMANDED, Reason.COMPROMISED)
+    """Nothing made under this intent will be promoted; what was wished for still is.
+
+    A demand ends when answers are lost in a row: each try may leave a key behind.
+    """
     ended = _ended(state, Result.ABANDONED, current=state.current, wall=wall)
+    again = lost_in_a_row(ended) <= LOST_FREELY
+    wished = state.reason is Reason.COMPROMISED or (state.reason is Reason.DEMANDED and again)
     if wished and ended.wish is not Reason.COMPROMISED:
         return replace(ended, wish=state.reason, wish_actor=state.actor)
     return ended

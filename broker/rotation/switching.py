@@ -131,7 +131,7 @@ class Switching(Footing):
             await self._driver.retire(key_id)
         await self._commit(steps.retired(state, wall=self._d.clock.wall()))
         if key_id:
-            self._tell("retired", state, key_id=key_id)
+            self._tell("retired", state, key_id=key_id, source_version=str(state.base))
 
     async def _give_up(self, state: RotationState, step: Step) -> None:
         await self._commit(steps.given_up(state, detail=step.detail))
@@ -144,7 +144,8 @@ class Switching(Footing):
         result = self.state.past[-1].result
         kind: StepKind = "rolled_back" if result is Result.ROLLED_BACK else "discarded"
         key_id, detail = state.candidate.key_id, state.detail
-        self._tell(kind, state, key_id=key_id, detail=detail, ended=True)
+        has = str(self.value.readers.version)
+        self._tell(kind, state, key_id=key_id, detail=detail, source_version=has, ended=True)
 
 
 def _before(readers: Readers) -> int:

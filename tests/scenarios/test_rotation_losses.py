@@ -250,6 +250,45 @@ async def test_who_starts_within_an_overlap_waits_for_the_whole_of_it() -> None:
         assert world.judged() == []
 
 
+@pytest.mark.parametrize("demanded", [False, True])
+async def test_a_provider_that_never_answers_well_is_not_filled_with_keys(demanded: bool) -> None:
+    """Each answer is garbage after the key was made: the tries thin out, a demand ends."""
+    policy = replace(POLICY, max_age=300.0, retry_cap=300.0)
+    async with rotation_world(policy=policy, rotated=True) as world:
+        pod = world.replicas[0]
+        pod.driver.garbage = True
+        if demanded:
+            asked = world.demand()
+        await world.clock.sleep(24 * 3600)
+        if demanded:
+            assert world.state().wish is None
+            await asyncio.gather(asked, return_exceptions=True)
+        made = [key for key in world.account.keys.values() if key.created_wall > 0]
+        assert len(made) <= 18
+        assert world.violations == []
+        pod.driver.garbage = False
+        assert (await world.demand()).result is Result.ROTATED  # a person does not wait
+
+
+async def test_a_key_that_ends_too_soon_is_not_given_to_readers() -> None:
+    """Its expiry would come before the old one is gone: refused, and readers keep theirs."""
+    async with rotation_world(rotated=True) as world:
+        before = world.served_id()
+        world.account.life = POLICY.overlap - 1
+        asked = world.demand()
+        await world.clock.sleep(300)
+        assert world.served_id() == before
+        assert world.account.accepts(world.served()["api_key"])
+        (standing,) = world.replicas[0].rotator.status()
+        assert "failed" in world.observed.kinds()
+        assert standing.phase is not Phase.OVERLAP
+        world.account.life = None
+        asked.cancel()
+        await asyncio.gather(asked, return_exceptions=True)
+        assert (await world.demand()).result is Result.ROTATED
+        assert world.violations == []
+
+
 async def test_the_reason_of_what_goes_on_is_told() -> None:
     """History says that the compromise was taken up again, and by nobody's wish."""
     async with rotation_world(rotated=True) as world:

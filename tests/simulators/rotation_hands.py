@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, Literal, TypeAlias, TypeVar
 
-from broker.errors import UpstreamUnavailable, VaultUnreachable
+from broker.errors import UpstreamMalformed, UpstreamUnavailable, VaultUnreachable
 from broker.rotation.drivers.port import Capabilities, Driver, MintedKey
 from broker.rotation.model import Label, UpstreamKey
 from broker.secret import SecretValue
@@ -133,6 +133,8 @@ class HandledDriver:
         self._driver, self._hands = driver, hands
         self.away = False
         """The provider answers nothing."""
+        self.garbage = False
+        """It makes keys, and its answers cannot be read."""
 
     @property
     def capabilities(self) -> Capabilities:
@@ -140,9 +142,12 @@ class HandledDriver:
 
     async def create(self, label: Label) -> MintedKey:
         self._there()
-        return await self._hands.carry(
+        key = await self._hands.carry(
             "create", lambda: self._driver.create(label), UpstreamUnavailable
         )
+        if self.garbage:
+            raise UpstreamMalformed
+        return key
 
     async def prove(self, key: MintedKey) -> None:
         self._there()

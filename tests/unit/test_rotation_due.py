@@ -40,6 +40,15 @@ def failed(count: int, *, last: Result = Result.ROLLED_BACK) -> RotationState:
     return replace(IDLE, past=(ROTATED, *past[:-1], replace(past[-1], result=last)))
 
 
+def lost(count: int) -> RotationState:
+    """Of a key long overdue so many rotations in a row were abandoned."""
+    past = [
+        Past(f"f{n}", Result.ABANDONED, Reason.MAX_AGE, "", WALL - 1, WALL) for n in range(count)
+    ]
+    due = replace(KEY, since_wall=WALL - 60 * DAY)
+    return replace(IDLE, current=due, past=(ROTATED, *past))
+
+
 class Case:
     """One row; ``due`` None: nothing begins a rotation."""
 
@@ -154,6 +163,16 @@ CASES = [
         "an abandoned one among them changes nothing",
         Due(WALL + 300, Reason.MAX_AGE),
         replace(failed(2, last=Result.ABANDONED), current=replace(KEY, since_wall=WALL - 60 * DAY)),
+    ),
+    Case("one or two lost answers hold nothing up", Due(WALL - 30 * DAY, Reason.MAX_AGE), lost(2)),
+    Case("three in a row do", Due(WALL + 300, Reason.MAX_AGE), lost(3)),
+    Case("and more, for longer", Due(WALL + 2400, Reason.MAX_AGE), lost(6)),
+    Case("but no wish", Due(AT_ONCE, Reason.DEMANDED), replace(lost(6), wish=Reason.DEMANDED)),
+    Case(
+        "nor for long where readers have nothing",
+        Due(WALL + 300, Reason.COMPROMISED),
+        replace(lost(6), current=None),
+        TAKEN,
     ),
     Case(
         "a success ends the row",

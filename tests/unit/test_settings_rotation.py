@@ -325,6 +325,12 @@ REFUSED = {
         "credentials.b.rotation.driver",
         "static_role",
     ),
+    "a life within the overlap": (
+        f"{DRIVER}.create.life",
+        "2h",
+        f"{DRIVER}.create.life",
+        "not longer than overlap",
+    ),
     "two proofs that differ": (
         "credentials.b.prove",
         {"method": "GET", "url": "https://b.example/other"},
