@@ -11,7 +11,6 @@ from typing import Any
 
 import looptime
 from hypothesis import HealthCheck, settings
-from hypothesis import Phase as Phase_
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
@@ -180,10 +179,9 @@ class Rotations(RuleBasedStateMachine):
 
 TestRotations = Rotations.TestCase
 TestRotations.settings = settings(
-    max_examples=120,
+    max_examples=60,
     stateful_step_count=40,
     deadline=None,
-    phases=(Phase_.explicit, Phase_.generate),
     derandomize=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )

@@ -560,6 +560,22 @@ async def test_a_new_value_that_nobody_can_tell_of_waits_for_the_proof() -> None
         assert w.read(KV) not in (None, first)
 
 
+async def test_a_proof_comes_and_goes_with_a_reload() -> None:
+    """The value that is held stays; the next new one is tried, or no longer."""
+    proof = UpstreamProof("canary-key-1")
+    async with world(KV) as w:
+        first = w.read(KV)
+        await w.keepers.reconfigure([KV], proofs={"search-api": proof})
+        assert w.read(KV) == first
+        w.vault.server.kv.put("search-api", {"api_key": "canary-key-2"})
+        await w.until(120)
+        assert w.read(KV) == first
+        assert proof.asked > 0
+        await w.keepers.reconfigure([KV])
+        await w.until(190)
+        assert w.read(KV) not in (None, first)
+
+
 async def test_a_proof_that_is_down_for_good_costs_no_value() -> None:
     """Before the old value ends the new one is published unproved: readers never lack one."""
     proof = UpstreamProof("canary-key-1", "canary-key-2")
