@@ -60,7 +60,12 @@ The tree (a test compares it with the classes)::
     │   └── KubernetesConflict
     ├── CallerError
     │   ├── CallerUnauthenticated
-    │   └── CallerForbidden
+    │   ├── CallerForbidden
+    │   │   ├── InsufficientScope
+    │   │   └── SubjectTokenRefused
+    │   └── TooManyRequests
+    │       └── TooManyFailures
+    ├── TokensUnavailable
     ├── RequestError
     │   ├── RequestMalformed
     │   ├── RequestTooLarge
@@ -74,6 +79,7 @@ The tree (a test compares it with the classes)::
     ├── BrokerBusy
     ├── BrokerStopping
     ├── AuditUnavailable
+    ├── AuditUnreadable
     ├── TaskEnded
     └── ClientError
         ├── BrokerUnreachable
@@ -609,6 +615,82 @@ class CallerForbidden(CallerError):
     code = "caller_forbidden"
     remedy = "Ask the platform team to allow it in the broker's configuration."
 
+    def __init__(self, message: str = "", *, reason: str = "", remedy: str | None = None) -> None:
+        super().__init__(message, remedy=remedy)
+        self.reason = reason
+        """Why, for the audit only."""
+
+
+class InsufficientScope(CallerForbidden):
+    """The scoped token is good, but not for this (RFC 6750 ``insufficient_scope``).
+
+    Args:
+        message: one sentence.
+        scope: the scopes that would do, separated by spaces.
+        reason: for the audit only.
+    """
+
+    code = "insufficient_scope"
+    remedy = "Ask for a token with the scope that the answer names."
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        scope: str = "",
+        reason: str = "",
+        remedy: str | None = None,
+    ) -> None:
+        super().__init__(message, reason=reason, remedy=remedy)
+        self.scope = scope
+
+
+class SubjectTokenRefused(CallerForbidden):
+    """The scoped token is unknown, expired or revoked: which one, only the audit tells."""
+
+    code = "subject_token_refused"
+    remedy = "Get a new scoped token."
+
+
+class TooManyRequests(CallerError):
+    """The caller asked more often than it may.
+
+    Args:
+        message: one sentence.
+        reason: which limit, for the audit only.
+        retry_after: seconds until the next request is allowed; exact, not rounded.
+    """
+
+    code = "too_many_requests"
+    retryable = True
+    remedy = "Ask again after Retry-After; keep a value until its use_until instead of asking."
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        reason: str = "",
+        retry_after: float = 0.0,
+        remedy: str | None = None,
+    ) -> None:
+        super().__init__(message, remedy=remedy)
+        self.reason, self.retry_after = reason, retry_after
+
+
+class TooManyFailures(TooManyRequests):
+    """Too many authentications failed; a right proof is taken all the same."""
+
+    code = "too_many_failures"
+    remedy = "Read the client-token file again: a right token is never refused for this."
+
+
+class TokensUnavailable(BrokerError):
+    """Nobody can say now whether a scoped token is revoked, so none is good."""
+
+    code = "tokens_unavailable"
+    retryable = True
+    remedy = "Wait until the broker can read the revocations in Vault again."
+
 
 class RequestError(BrokerError):
     """The request itself is wrong."""
@@ -733,6 +815,13 @@ class AuditUnavailable(BrokerError):
     code = "audit_unavailable"
     retryable = True
     remedy = "Free the disk or the pipe that takes the audit records."
+
+
+class AuditUnreadable(BrokerError):
+    """An audit file cannot be read, so nothing can be said about it."""
+
+    code = "audit_unreadable"
+    remedy = "Check the path and who may read it: audit files have mode 0600."
 
 
 class TaskEnded(BrokerError):

@@ -19,12 +19,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Literal, TypeAlias
+from math import inf
 
+from broker.access.principal import Caller, Proof
 from broker.clock import Clock
 from broker.errors import CallerUnauthenticated, SettingsError
-
-Proof: TypeAlias = Literal["token", "uid", "token_and_uid"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,15 +36,6 @@ class ClientSpec:
     group: int | None = None
     """Group of its token file and socket; None: the process's."""
     credentials: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """An authenticated local client."""
-
-    name: str
-    proof: Proof
-    """How it was identified."""
 
 
 @dataclass(slots=True)
@@ -73,7 +63,15 @@ class Callers:
         self._tokens: dict[bytes, _Token] = {}
         self._specs: dict[str, ClientSpec] = {}
         self._callers: dict[str, Caller] = {}
+        self.generation = 0
+        """Moves when a proof that was good may not be any more."""
+        self._replacing_until = -inf
         self.configure(clients)
+
+    @property
+    def settled(self) -> bool:
+        """Whether no replaced token is in its overlap: a proof ends by ``generation`` alone."""
+        return self._clock.now() >= self._replacing_until
 
     def configure(self, clients: Iterable[ClientSpec]) -> None:
         """Take over a new list of clients; tokens of those who stay go on.
@@ -84,6 +82,7 @@ class Callers:
         specs = {spec.name: spec for spec in clients}
         for spec in specs.values():
             self._check(spec)
+        self.generation += 1
         self._specs = specs
         self._callers = {name: Caller(name, spec.proof) for name, spec in specs.items()}
         kept = {d: t for d, t in self._tokens.items() if t.caller.name in specs}
@@ -117,6 +116,8 @@ class Callers:
             overlap: seconds in which a token that it replaces is still taken.
         """
         ends_at = self._clock.now() + overlap
+        self.generation += 1
+        self._replacing_until = max(self._replacing_until, ends_at)
         for known, token in list(self._tokens.items()):
             if token.caller.name != client:
                 continue

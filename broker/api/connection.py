@@ -115,6 +115,8 @@ class Connection(HttpToolsProtocol):
             # struct ucred of unix(7): pid, uid, gid.
             raw = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("iII"))
             self._peer = Peer(client=self._door.client, uid=struct.unpack("iII", raw)[1])
+        elif self.client is not None:
+            self._peer = Peer(client=self._door.client, address=self.client[0])
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection; requests still running learn of it by ``http.disconnect``."""
@@ -205,6 +207,16 @@ class Connection(HttpToolsProtocol):
 
     # --- answers --------------------------------------------------------------------
 
+    def _send(self, answer: bytes) -> None:
+        """Write a whole answer of the hot path, unless the peer is gone."""
+        if not self.transport.is_closing():
+            self.transport.write(answer)
+
+    def _send_what_waits(self) -> None:
+        """Answers of the hot path that wait for the end of this turn go before what follows."""
+        if self._door.fast is not None:
+            self._door.fast.commit()
+
     def on_response_complete(self) -> None:
         """Go on after an answer of the application: next request, refusal, or more bytes."""
         self.server_state.total_requests += 1
@@ -253,6 +265,7 @@ class Connection(HttpToolsProtocol):
         return self._door.refusals.refusal(error, self._door.tail_close, head_only=head_only)
 
     def _say(self, answer: bytes) -> None:
+        self._send_what_waits()
         if self.transport.is_closing():
             return
         self._verdict = b""
@@ -266,6 +279,7 @@ class Connection(HttpToolsProtocol):
 
     def shutdown(self) -> None:
         """Close when idle; else let what is being received or answered be the last."""
+        self._send_what_waits()
         if self._answering():
             self.cycle.keep_alive = False
         elif not self._verdict and (self._deaf or (self._stage == IDLE and not self._rest)):

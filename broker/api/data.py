@@ -14,7 +14,7 @@ from typing import Annotated, Final, TypeAlias
 
 from fastapi import FastAPI, Path, Request, Response
 
-from broker.access.caller import Caller
+from broker.access.principal import Principal
 from broker.api.events import EventStreams
 from broker.api.framework import Prepared, create_app, document, peer, request_id, unless_gone
 from broker.api.openapi import HANDOUT_PARAMETERS, answers, body
@@ -66,7 +66,7 @@ def create_data_plane(
         operation_id="listCredentials",
         summary="What the caller may have",
         description="Names, states and expiries; never a value.",
-        responses=answers(CredentialListDocument, 401),
+        responses=answers(CredentialListDocument, 401, 429),
     )
     app.add_api_route(
         _ONE,
@@ -80,7 +80,7 @@ def create_data_plane(
             "new times. With `Prefer: wait` the answer comes when the version changes or, "
             "without `If-None-Match`, when there is a first value."
         ),
-        responses=answers(HandoutDocument, 304, 400, 401, 403, 404, 503),
+        responses=answers(HandoutDocument, 304, 400, 401, 403, 404, 429, 503),
         openapi_extra={"parameters": HANDOUT_PARAMETERS},
     )
     app.add_api_route(
@@ -93,7 +93,7 @@ def create_data_plane(
             "One floored look for something newer follows. 200 names the newer version; 409 "
             "says that nothing newer is known. The only value is never withdrawn by a report."
         ),
-        responses=answers(ReportDocument, 400, 401, 403, 404, 409, 413, 503),
+        responses=answers(ReportDocument, 400, 401, 403, 404, 409, 413, 429, 503),
         openapi_extra=body(ReportRequest),
     )
     app.add_api_route(
@@ -103,7 +103,7 @@ def create_data_plane(
         operation_id="whoami",
         summary="Who the caller is",
         description="How it was identified, what it may have, and with which tools.",
-        responses=answers(WhoamiDocument, 401),
+        responses=answers(WhoamiDocument, 401, 429),
     )
     app.add_api_route(
         EVENTS_PATH,
@@ -112,11 +112,11 @@ def create_data_plane(
         operation_id="streamEvents",
         summary="Follow what happens to the caller's credentials",
         description=(
-            "Server-sent events: published, expiring, suspect, refused, rotated, and `gap` when "
-            "some were missed; names and versions only. Nothing is replayed: after connecting, "
-            "ask for the present state."
+            "Server-sent events: published, expiring, suspect, refused, rotated, audit_head, and "
+            "`gap` when some were missed; names and versions only. Nothing is replayed: after "
+            "connecting, ask for the present state."
         ),
-        responses=answers(None, 401, 503),
+        responses=answers(None, 401, 429, 503),
     )
     return app
 
@@ -126,40 +126,46 @@ class _Routes:
         self._service = service
         self._streams = streams
 
-    def _caller(self, request: Request) -> tuple[Caller, Said, handout.Request]:
+    def _principal(self, request: Request) -> tuple[Principal, Said, handout.Request]:
         said = read(fields_of(request.scope["headers"]))
         origin = peer(request)
-        asked = handout.Request(request_id(request), origin.uid, said.tool, said.mcp_request_id)
-        caller = self._service.authenticate(said.bearer, origin.uid, origin.client, asked)
-        return caller, said, asked
+        asked = handout.Request(
+            request_id(request), origin.uid, said.tool, said.mcp_request_id, origin.address
+        )
+        principal = self._service.authenticate(
+            said.bearer, origin.uid, origin.client, asked, said.subject_token
+        )
+        return principal, said, asked
 
     async def list_credentials(self, request: Request) -> Response:
-        caller, _, _ = self._caller(request)
-        return document(await self._service.credentials(caller))
+        principal, _, _ = self._principal(request)
+        return document(await self._service.credentials(principal))
 
     async def get_credential(self, name: Name, request: Request) -> Response:
-        caller, said, asked = self._caller(request)
+        principal, said, asked = self._principal(request)
         condition = said.if_none_match
         if said.wait is None:
-            answer = self._service.handout(caller, name, asked, if_none_match=condition)
+            answer = self._service.handout(principal, name, asked, if_none_match=condition)
             if answer is not None:
+                await self._service.synced()
                 return Prepared(answer.status, answer.headers, answer.body)
         answer = await unless_gone(
             request,
             self._service.handout_waiting(
-                caller, name, asked, if_none_match=condition, wait=said.wait
+                principal, name, asked, if_none_match=condition, wait=said.wait
             ),
         )
+        await self._service.synced()
         return Prepared(answer.status, answer.headers, answer.body)
 
     async def report_credential(self, name: Name, request: Request) -> Response:
-        caller, _, asked = self._caller(request)
+        principal, _, asked = self._principal(request)
         fields = fields_of(request.scope["headers"])
         said = read_object(fields.get(b"content-type"), await request.body())
         answer = await unless_gone(
             request,
             self._service.report(
-                caller,
+                principal,
                 name,
                 asked,
                 version=said.get("version"),
@@ -170,9 +176,9 @@ class _Routes:
         return document(answer)
 
     async def whoami(self, request: Request) -> Response:
-        caller, _, _ = self._caller(request)
-        return document(self._service.whoami(caller))
+        principal, _, _ = self._principal(request)
+        return document(self._service.whoami(principal))
 
     async def stream_events(self, request: Request) -> Response:
-        caller, _, _ = self._caller(request)
-        return self._streams.open(caller)
+        principal, _, _ = self._principal(request)
+        return self._streams.open(principal)

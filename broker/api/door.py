@@ -7,7 +7,7 @@ Not its duty: speaking HTTP (``protocol``), opening and closing (``listeners``).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Protocol, TypeAlias
 
@@ -54,10 +54,14 @@ class Peer:
     """The client whose own socket this came through."""
     uid: int | None = None
     """Its uid when it connected (SO_PEERCRED of unix(7)); None on TCP."""
+    address: str = ""
+    """Its IP address; empty on a Unix socket."""
 
 
 Asked: TypeAlias = object
 """What ``FastPath.read`` made of a request; only the hot path looks into it."""
+Send: TypeAlias = Callable[[bytes], None]
+"""Writes a whole answer to a connection."""
 
 
 class FastPath(Protocol):
@@ -66,24 +70,31 @@ class FastPath(Protocol):
     def read(self, target: bytes, fields: Mapping[bytes, bytes]) -> Asked | None:
         """Read ``GET target``; None leaves the request to the routes.
 
-        What is returned depends on the arguments alone, and may be answered again and again.
+        What is returned may be answered again and again, on the connection it came from.
 
         Args:
             target: the request target as sent.
             fields: header fields by lower-case name, none of them sent twice.
         """
 
-    def answer(self, asked: Asked, peer: Peer, tail: bytes) -> bytes | None:
-        """Answer a request as things stand now, or return None to leave it to the routes.
+    def answer(self, asked: Asked, peer: Peer, tail: bytes, send: Send) -> bool:
+        """Answer a request as things stand now; False leaves it to the routes.
+
+        The answer is sent at the end of this turn of the loop at the latest, after those
+        that were asked for before it.
 
         Args:
             asked: from ``read``.
             peer: who is connected.
             tail: header lines the connection adds, each ended.
+            send: takes the whole answer, once.
 
         Raises:
             nothing: whatever goes wrong is an answer.
         """
+
+    def commit(self) -> None:
+        """Send now what waits for the end of the turn."""
 
 
 class Refusals(Protocol):

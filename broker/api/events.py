@@ -5,8 +5,8 @@ when the broker stops, or when it has lasted long enough.
 Not its duty: queues and gaps (``telemetry.events``).
 Rules:
 
-* names and versions only, and only of credentials the caller may have *now*: the list is
-  asked at each event, so that a narrowed list counts at once;
+* names, versions and the audit's head only; of credentials only those that the caller may
+  have *now*: the list is asked at each event, so that a narrowed list counts at once;
 * a stream holds memory, so a client has a bounded number of them;
 * a comment every 15 s shows both sides that the other lives.
 
@@ -22,7 +22,7 @@ from typing import Any, Final, Protocol
 
 from fastapi import Response
 
-from broker.access.caller import Caller
+from broker.access.principal import Principal
 from broker.api.framework import NO_STORE, Receive, Send, gone
 from broker.clock import Clock
 from broker.errors import BrokerBusy, BrokerStopping
@@ -33,6 +33,9 @@ STREAMS: Final = 16
 """Open streams a client: one a worker process is usual."""
 HEARTBEAT: Final = 15.0
 """Seconds between two comments on a quiet stream."""
+FOR_ALL: Final = frozenset({"audit_head"})
+"""Kinds without a credential, for each caller: one that keeps the head of the audit's chain is a
+witness of it outside the broker."""
 LONGEST: Final = 3600.0
 """Seconds after which a stream ends, so that its caller shows its proof again."""
 
@@ -43,7 +46,7 @@ _OPENING: Final = b"retry: 1000\n: open\n\n"
 class Visible(Protocol):
     """The part of ``HandoutService`` that says what a caller may see."""
 
-    def sees(self, caller: Caller, name: str) -> bool:
+    def sees(self, principal: Principal, name: str) -> bool:
         """Whether the caller may know of a credential."""
         ...
 
@@ -63,23 +66,26 @@ class EventStreams:
         self._clock = clock
         self._open: Counter[str] = Counter()
 
-    def open(self, caller: Caller) -> Response:
-        """Begin a stream for ``caller``.
+    def open(self, principal: Principal) -> Response:
+        """Begin a stream for ``principal``.
 
         Raises:
             BrokerBusy: the client has as many as it may.
             BrokerStopping: the broker stops.
         """
-        if self._open[caller.name] >= STREAMS:
+        if self._open[principal.caller.name] >= STREAMS:
             raise BrokerBusy("This client has as many event streams open as it may.")
 
         def wanted(event: Event) -> bool:
-            return self._visible.sees(caller, event.fields.get("credential", ""))
+            name = event.fields.get("credential")
+            if name is None:
+                return event.kind in FOR_ALL
+            return self._visible.sees(principal, name)
 
         subscription = self._events.subscribe(wanted)
         if subscription.closed:
             raise BrokerStopping
-        return EventStream(subscription, self._clock, self._open, caller.name)
+        return EventStream(subscription, self._clock, self._open, principal.caller.name)
 
 
 class EventStream(Response):

@@ -4,7 +4,8 @@ Duty: ``GET /v1/credentials/{name}`` of a configured credential, when it can be 
 once.
 Not its duty: anything else; it is left to the routes, which use the same service and answer
 alike (``tests/property/test_api_doors.py``).
-Rules: synchronous, no framework, no more than one join of bytes.
+Rules: synchronous, no framework, no more than one join of bytes; an answer is sent once its
+record is written, with those of all requests of the same turn of the loop.
 """
 
 from __future__ import annotations
@@ -12,15 +13,29 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Final, cast
 
-from broker.api.door import Asked, FastPath, Peer
+from broker.api.door import Asked, FastPath, Peer, Send
 from broker.api.problems import REQUEST_ID_FIELD, Problems
 from broker.api.reading import Said, read
-from broker.errors import RequestMalformed
+from broker.clock import Clock
+from broker.errors import AuditUnavailable, RequestMalformed
+from broker.handout.passes import Pass
 from broker.handout.request import Request
 from broker.handout.service import HandoutService
 from broker.protocol.names import credential_path
 
 _REQUEST_ID_LINE: Final = REQUEST_ID_FIELD + b": %b\r\n\r\n"
+
+
+class Asking:
+    """A hand-out that is asked for, perhaps again and again."""
+
+    __slots__ = ("held", "name", "said")
+
+    def __init__(self, name: str, said: Said) -> None:
+        self.name = name
+        self.said = said
+        self.held: Pass | None = None
+        """What was decided when it was last asked for."""
 
 
 class FastHandout(FastPath):
@@ -30,12 +45,19 @@ class FastHandout(FastPath):
         service: the use case.
         problems: makes answers of errors.
         names: the configured credentials.
+        clock: measures.
     """
 
     def __init__(
-        self, service: HandoutService, problems: Problems, names: Iterable[str] = ()
+        self,
+        service: HandoutService,
+        problems: Problems,
+        names: Iterable[str] = (),
+        *,
+        clock: Clock,
     ) -> None:
         self._service = service
+        self._clock = clock
         self._problems = problems
         self._names: dict[bytes, str] = {}
         self.configure(names)
@@ -44,28 +66,52 @@ class FastHandout(FastPath):
         """Take over the names of a new configuration."""
         self._names = {credential_path(name).encode("ascii"): name for name in names}
 
-    def read(self, target: bytes, fields: Mapping[bytes, bytes]) -> tuple[str, Said] | None:
+    def read(self, target: bytes, fields: Mapping[bytes, bytes]) -> Asking | None:
         """See ``FastPath.read``."""
         name = self._names.get(target)
-        if name is None:
+        if name is None or self._service.durable:
             return None
         try:
-            return name, read(fields)
+            return Asking(name, read(fields))
         except RequestMalformed:
             return None
 
-    def answer(self, asked: Asked, peer: Peer, tail: bytes) -> bytes | None:
+    def answer(self, asked: Asked, peer: Peer, tail: bytes, send: Send) -> bool:
         """See ``FastPath.answer``."""
-        name, said = cast("tuple[str, Said]", asked)
-        request_id = self._problems.ids.next()
-        service = self._service
+        asking = cast("Asking", asked)
+        problems, service = self._problems, self._service
+        request_id = problems.ids.next()
+        now, wall = self._clock.now(), self._clock.wall()
         try:
-            request = Request(request_id, peer.uid, said.tool, said.mcp_request_id)
-            caller = service.authenticate(said.bearer, peer.uid, peer.client, request)
-            answer = service.handout(caller, name, request, if_none_match=said.if_none_match)
+            held = asking.held
+            if held is None or not service.stands(held, wall):
+                held = asking.held = self._admit(asking, peer, request_id)
+            answer = service.ready(held, request_id, now, wall)
+            if answer is None:
+                return False
+            line = _REQUEST_ID_LINE % request_id.encode("ascii")
+            raw = b"".join((answer.head, tail, line, answer.body))
+
+            def settle(refusal: AuditUnavailable | None) -> None:
+                service.settled(held, now, refusal)
+                send(raw if refusal is None else problems.raw(refusal, request_id, tail))
+
+            service.stage(held, request_id, wall, settle)
         except Exception as error:
-            return self._problems.raw(error, request_id, tail)
-        if answer is None:
-            return None
-        line = _REQUEST_ID_LINE % request_id.encode("ascii")
-        return b"".join((answer.head, tail, line, answer.body))
+            self.commit()
+            send(problems.raw(error, request_id, tail))
+        return True
+
+    def _admit(self, asking: Asking, peer: Peer, request_id: str) -> Pass:
+        said = asking.said
+        request = Request(request_id, peer.uid, said.tool, said.mcp_request_id, peer.address)
+        principal = self._service.authenticate(
+            said.bearer, peer.uid, peer.client, request, said.subject_token
+        )
+        return self._service.admit(
+            principal, asking.name, request, if_none_match=said.if_none_match
+        )
+
+    def commit(self) -> None:
+        """See ``FastPath.commit``."""
+        self._service.commit()

@@ -85,15 +85,14 @@ class BrokerProtocol(Connection):
             return False
         keep_alive = self.parser.should_keep_alive() and not self._last
         tail = door.tail_open if keep_alive else door.tail_close
-        answer = door.fast.answer(asked, self._peer, tail)
-        if answer is None:
+        if not door.fast.answer(asked, self._peer, tail, self._send):
             return False
         self._answered = True
-        self.transport.write(answer)
         if keep_alive:
             self._asked = asked
         else:
             self._deaf = True
+            door.fast.commit()
             self.transport.close()
         return True
 
@@ -106,11 +105,9 @@ class BrokerProtocol(Connection):
         door = self._door
         if self._stage != IDLE or self._last or self._answering() or door.fast is None:
             return False
-        answer = door.fast.answer(self._asked, self._peer, door.tail_open)
-        if answer is None:
+        if not door.fast.answer(self._asked, self._peer, door.tail_open, self._send):
             return False
         self._served += 1
-        self.transport.write(answer)
         return True
 
     def _objection(self, fields: Mapping[bytes, bytes]) -> BrokerError | None:

@@ -8,8 +8,7 @@ Rules:
 * the hot path and the routes read a request with the same function, so that they cannot
   differ;
 * a field that means one thing is sent once: two are refused, not guessed at;
-* what would narrow a hand-out is never ignored: a scoped token that nobody here can check
-  is refused.
+* what would narrow a hand-out is never ignored: an empty scoped token is a wrong one.
 """
 
 from __future__ import annotations
@@ -41,6 +40,8 @@ class Said(NamedTuple):
     if_none_match: str | None
     wait: float | None
     """Seconds of ``Prefer: wait`` (RFC 7240); None without."""
+    subject_token: bytes | None = None
+    """The scoped token."""
 
 
 def fields_of(headers: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
@@ -68,14 +69,9 @@ def read(fields: Mapping[bytes, bytes]) -> Said:
     """Read the header fields that concern a hand-out.
 
     Raises:
-        RequestMalformed: a scoped token, which this broker cannot check.
+        RequestMalformed: a wait that is no number of seconds.
     """
     get = fields.get
-    if _SUBJECT_TOKEN in fields:
-        raise RequestMalformed(
-            "This broker checks no scoped tokens, so it will not act on one.",
-            remedy=f"Leave {SUBJECT_TOKEN} out.",
-        )
     authorization = get(b"authorization")
     bearer = None
     if authorization is not None and authorization[:7].lower() == b"bearer ":
@@ -88,6 +84,7 @@ def read(fields: Mapping[bytes, bytes]) -> Said:
         get(_MCP_REQUEST_ID, b"").decode("latin-1"),
         None if condition is None else condition.decode("latin-1"),
         None if prefer is None else wait_seconds(prefer.decode("latin-1")),
+        get(_SUBJECT_TOKEN),
     )
 
 

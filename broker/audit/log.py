@@ -1,15 +1,18 @@
-"""The audit log: one line, one write(2), before the answer leaves.
+"""The audit log: each line is written, by write(2), before its answer leaves.
 
 Duty: append lines to a file or to standard output without ever blocking the loop.
-Not its duty: what stands in a line (``record``), where it goes (``sinks``).
+Not its duty: what stands in a line (``record``), the chain (``chain``), where it goes (``sinks``).
 Rules:
 
-* a line is written, or waits in a bounded buffer for a pipe that is full; else ``append``
-  raises (``refuse``) or counts (``allow``), and then the next line that can be written
-  follows a record of the gap;
-* lines never merge: what a full disk cut off is closed by a newline before the next line;
-* the kernel has the line when ``append`` returns, so it outlives this process, though not
-  a machine that dies before its disk has it: there is no fsync.
+* a line is written, or waits in a bounded buffer for a pipe that is full; else it is refused
+  (``refuse``) or counted (``allow``), and then the next line that can be written follows a
+  record of the gap;
+* lines that are staged in one turn of the loop are written together at its end, and then each
+  of them is told what became of it: one write(2) for all the answers of a turn;
+* lines never merge: what a full disk cut off is closed by a newline and a record of a gap;
+* the chain holds what was accepted and nothing else: a line that is refused has no number;
+* the kernel has the line when it is accepted, so it outlives this process. A machine that dies
+  may lose it, unless ``synced`` is awaited.
 """
 
 from __future__ import annotations
@@ -17,11 +20,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
-from typing import Final, Literal, Protocol
+from collections.abc import Callable, Iterable
+from typing import Final, Literal, Protocol, TypeAlias
 
+from broker.audit.chain import Chain
+from broker.audit.durable import Durable
 from broker.audit.record import Stamp, gap_line
-from broker.audit.sinks import Sink
+from broker.audit.sinks import PIPE_BUF, Sink
 from broker.clock import Clock
 from broker.errors import AuditUnavailable
 
@@ -31,6 +36,9 @@ WRITES: Final = 32
 """Writes in one go while the buffer empties, to stay far below 1 ms on the loop."""
 RETRY: Final = 0.01
 """Seconds between attempts to empty the buffer in ``close``."""
+
+Settle: TypeAlias = Callable[[AuditUnavailable | None], None]
+"""Told what became of a staged line: None when its answer may leave."""
 
 log = logging.getLogger("broker.audit")
 
@@ -52,6 +60,8 @@ class AuditLog:
         metrics: counts what became of each record.
         on_failure: ``refuse`` raises when a record cannot be written; ``allow`` counts it.
         buffer: bytes that may wait for a full pipe.
+        chain: numbers and links the lines; None leaves them as they are.
+        sync: ``synced`` waits for the disk.
 
     Raises:
         AuditUnavailable: the target cannot be opened.
@@ -65,6 +75,8 @@ class AuditLog:
         metrics: Recorder,
         on_failure: Literal["refuse", "allow"] = "refuse",
         buffer: int = BUFFER,
+        chain: Chain | None = None,
+        sync: bool = False,
     ) -> None:
         self._open = open_sink
         self._clock = clock
@@ -72,44 +84,195 @@ class AuditLog:
         self._on_failure = on_failure
         self._limit = buffer
         self._stamp = Stamp()
+        self._chain = chain
+        self._staged: list[tuple[bytes, Settle]] = []
+        """Lines of this turn of the loop."""
         self._waiting: deque[bytes] = deque()
         """Accepted lines that a full pipe has not taken."""
         self._bytes = 0
         """Their size."""
         self._begun = 0
         """Bytes of the first one that the target already has."""
-        self._torn = False
-        """The target ends in a piece of a line that was not accepted."""
         self._lost = 0
         """Lines that went unwritten since the last gap record."""
         self._failing = False
         self._loop: asyncio.AbstractEventLoop | None = None
         """The loop that watches for the pipe to be writable."""
         self._sink = self._opened()
+        self._durable = Durable(self) if sync else None
 
     def configure(self, on_failure: Literal["refuse", "allow"]) -> None:
         """Take over a new configuration; the next record that fails goes by it."""
         self._on_failure = on_failure
 
+    def head(self) -> tuple[int, str]:
+        """Number and link (hexadecimal) of the last record; to be kept elsewhere."""
+        return (0, "") if self._chain is None else (self._chain.sequence, self._chain.link.hex())
+
     def append(self, line: bytes) -> None:
-        r"""Write one record; ``line`` ends in ``\n`` and has no other.
+        r"""Write one record now, after those that are staged.
+
+        Args:
+            line: an object of JSON; ends in ``}\n`` and has no other line end.
 
         Raises:
             AuditUnavailable: it could not be written, and ``on_failure`` is ``refuse``.
         """
+        self.commit()
+        refusal = self._take((line,))[0]
+        if refusal is not None:
+            raise refusal
+
+    def stage(self, line: bytes, settle: Settle) -> None:
+        """Write one record at the end of this turn of the loop, and then tell ``settle``."""
+        if not self._staged:
+            asyncio.get_running_loop().call_soon(self.commit)
+        self._staged.append((line, settle))
+
+    def commit(self) -> None:
+        """Write what is staged now, and settle it in order."""
+        if not self._staged:
+            return
+        staged, self._staged = self._staged, []
+        refusals: list[AuditUnavailable | None]
         try:
-            if self._waiting or self._failing:
+            refusals = self._take([line for line, _ in staged])
+        except Exception:  # a fault of ours: nobody knows what was written, so nothing leaves
+            log.exception("audit records could not be written")
+            refusals = [AuditUnavailable() for _ in staged]
+        for (_, settle), refusal in zip(staged, refusals, strict=True):
+            try:
+                settle(refusal)
+            except Exception:  # one peer's trouble must not keep the others waiting
+                log.exception("an answer could not be sent")
+
+    def _take(self, lines: Iterable[bytes]) -> list[AuditUnavailable | None]:
+        """Accept lines in order, several to a write; what each one met."""
+        outcomes: list[AuditUnavailable | None] = []
+        waiting = deque(lines)
+        trouble: OSError | None = None
+        try:
+            if self._waiting or self._lost:
                 self._catch_up()
-            self._write(line)
-        except BlockingIOError:
-            self._hold(line)
+            while waiting:
+                self._write_some(waiting, outcomes)
         except OSError as error:
-            self._failed(error)
-        else:
-            if self._failing:
-                self._failing = False
-                log.warning("audit records are written again")
-            self._metrics.audit_record("written")
+            trouble = error
+        outcomes += [self._put_off(line, trouble) for line in waiting]
+        return outcomes
+
+    def _write_some(self, waiting: deque[bytes], outcomes: list[AuditUnavailable | None]) -> None:
+        """Write the first lines of ``waiting`` that fit into one write to a pipe.
+
+        What is accepted leaves ``waiting`` and has its outcome.
+
+        Raises:
+            OSError: not all of them; also ``BlockingIOError``.
+        """
+        marks: list[tuple[int, bytes]] = []
+        ends: list[int] = []
+        sealed: list[bytes] = []
+        size = 0
+        for line in waiting:
+            if self._chain is not None:
+                marks.append(self._chain.mark())
+                line = self._chain.seal(line)  # noqa: PLW2901 - the same line, sealed
+            size += len(line)
+            if sealed and size > PIPE_BUF:
+                if self._chain is not None:
+                    self._chain.back_to(marks.pop())
+                break
+            sealed.append(line)
+            ends.append(size)
+        data = b"".join(sealed)
+        written, trouble = self._write(data)
+        whole = len(ends) if trouble is None else sum(end <= written for end in ends)
+        for _ in range(whole):
+            waiting.popleft()
+            outcomes.append(None)
+            self._count_written()
+        if trouble is None:
+            return
+        begun = written - (ends[whole - 1] if whole else 0)
+        if isinstance(trouble, BlockingIOError) and begun:
+            # A pipe has a piece of this line: it must get the rest.
+            self._begun = begun
+            self._keep(sealed[whole])
+            self._count_buffered()
+            waiting.popleft()
+            outcomes.append(None)
+            whole += 1
+        if self._chain is not None and whole < len(marks):
+            self._chain.back_to(marks[whole])
+        if begun and not isinstance(trouble, BlockingIOError):
+            self._close_piece()
+        raise trouble
+
+    def _write(self, data: bytes) -> tuple[int, OSError | None]:
+        """Write all of ``data`` if it can be; how much was written, and what stood in the way."""
+        written = 0
+        try:
+            while written < len(data):
+                written += self._sink.write(data[written:] if written else data)
+        except OSError as error:
+            return written, error
+        return written, None
+
+    def _close_piece(self) -> None:
+        """The target ends in a piece of a refused line: before all else, end it and say so."""
+        self._keep(b"\n" + self._sealed(gap_line(self._stamp(self._clock.wall()), 0)))
+
+    def _sealed(self, line: bytes) -> bytes:
+        return line if self._chain is None else self._chain.seal(line)
+
+    def _count_written(self) -> None:
+        if self._failing:
+            self._failing = False
+            log.warning("audit records are written again")
+        self._metrics.audit_record("written")
+
+    def _put_off(self, line: bytes, trouble: OSError | None) -> AuditUnavailable | None:
+        """What becomes of a line that cannot be written now."""
+        if not isinstance(trouble, BlockingIOError):
+            return self._failed(trouble)
+        mark = None if self._chain is None else self._chain.mark()
+        sealed = self._sealed(line)
+        if self._waiting and self._bytes + len(sealed) > self._limit:
+            if self._chain is not None and mark is not None:
+                self._chain.back_to(mark)
+            return self._failed(None)
+        self._keep(sealed)
+        self._count_buffered()
+        return None
+
+    def _count_buffered(self) -> None:
+        self._watch()
+        self._metrics.audit_record("buffered")
+
+    @property
+    def durable(self) -> bool:
+        """Whether ``synced`` waits for the disk."""
+        return self._durable is not None
+
+    async def synced(self) -> None:
+        """Return when the disk has what was accepted so far; at once without ``sync``.
+
+        Raises:
+            AuditUnavailable: it has not, and ``on_failure`` is ``refuse``.
+        """
+        if self._durable is None:
+            return
+        self.commit()
+        try:
+            await self._durable.wait()
+        except AuditUnavailable as refusal:
+            log.error("%s", refusal)
+            if self._on_failure == "refuse":
+                raise
+
+    def sync(self) -> None:
+        """For the thread of ``durable``."""
+        self._sink.sync()
 
     def flush(self) -> bool:
         """Write some of what waits for a full pipe; True when nothing waits any more."""
@@ -129,7 +292,7 @@ class AuditLog:
         self._unwatch()
         self._sink.close()
         self._sink = sink
-        self._begun, self._torn = 0, False  # pieces stayed in the old target
+        self._begun = 0  # pieces stayed in the old target
         if not self.flush():
             self._watch()
 
@@ -139,8 +302,11 @@ class AuditLog:
         Returns:
             How many records are lost because nobody read the pipe.
         """
+        self.commit()
         while not self.flush() and self._clock.now() < deadline:
             await self._clock.sleep(RETRY)
+        if self._durable is not None:
+            self._durable.close()
         self._unwatch()
         self._sink.close()
         if self._waiting:
@@ -153,44 +319,18 @@ class AuditLog:
         except OSError as error:
             raise AuditUnavailable(f"The audit log cannot be opened: {error.strerror}.") from error
 
-    def _write(self, line: bytes) -> None:
-        """Write a whole line, with nothing waiting before it.
-
-        Raises:
-            BlockingIOError: not now; ``_begun`` bytes of it are written.
-            OSError: not at all; the target may be ``_torn``.
-        """
-        written = self._sink.write(line)
-        while written < len(line):
-            try:
-                written += self._sink.write(line[written:])
-            except BlockingIOError:
-                self._begun = written
-                raise
-            except OSError:
-                self._torn = True
-                raise
-
     def _catch_up(self) -> None:
-        """Write what should have been written before: a newline, waiting lines, a gap record.
+        """Write what should have been written before: waiting lines, a gap record.
 
         Raises:
             BlockingIOError: some of it still waits.
             OSError: the target fails.
         """
-        if self._torn:
-            self._sink.write(b"\n")
-            self._torn = False
         self._drain()
         if self._lost:
-            gap = gap_line(self._stamp(self._clock.wall()), self._lost)
-            try:
-                self._write(gap)
-            except BlockingIOError:
-                self._keep(gap)
-                self._lost = 0
-                raise
+            self._keep(self._sealed(gap_line(self._stamp(self._clock.wall()), self._lost)))
             self._lost = 0
+            self._drain()
 
     def _drain(self) -> None:
         for _ in range(WRITES):
@@ -206,19 +346,11 @@ class AuditLog:
         if self._waiting:
             raise BlockingIOError
 
-    def _hold(self, line: bytes) -> None:
-        if self._waiting and self._bytes + len(line) > self._limit:
-            self._failed(None)
-            return
-        self._keep(line)
-        self._watch()
-        self._metrics.audit_record("buffered")
-
     def _keep(self, line: bytes) -> None:
         self._waiting.append(line)
         self._bytes += len(line)
 
-    def _failed(self, error: OSError | None) -> None:
+    def _failed(self, error: OSError | None) -> AuditUnavailable | None:
         reason = "nobody reads the pipe" if error is None else error.strerror or "it failed"
         if not self._failing:
             self._failing = True
@@ -226,9 +358,11 @@ class AuditLog:
         if self._on_failure == "allow":
             self._lost += 1
             self._metrics.audit_record("lost")
-            return
+            return None
         self._metrics.audit_record("refused")
-        raise AuditUnavailable(f"The audit record cannot be written: {reason}.") from error
+        refusal = AuditUnavailable(f"The audit record cannot be written: {reason}.")
+        refusal.__cause__ = error
+        return refusal
 
     def _watch(self) -> None:
         """Go on by ourselves once the pipe is read, when a loop runs."""

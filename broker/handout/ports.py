@@ -6,9 +6,14 @@ Not its duty: implementing them (``audit``, ``telemetry``, ``credentials.keepers
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
+from typing import Protocol, TypeAlias
 
 from broker.credentials.model import CredentialKey, Entry
+from broker.errors import AuditUnavailable
+
+Settle: TypeAlias = Callable[[AuditUnavailable | None], None]
+"""Told what became of a staged record: None when its answer may leave."""
 
 
 class Audit(Protocol):
@@ -16,6 +21,23 @@ class Audit(Protocol):
 
     def append(self, line: bytes) -> None:
         """Write one record; ``AuditUnavailable`` when it cannot be written."""
+        ...
+
+    def stage(self, line: bytes, settle: Settle) -> None:
+        """Write one record at the end of this turn of the loop, and then tell ``settle``."""
+        ...
+
+    def commit(self) -> None:
+        """Write what is staged now."""
+        ...
+
+    @property
+    def durable(self) -> bool:
+        """Whether ``synced`` waits for the disk."""
+        ...
+
+    async def synced(self) -> None:
+        """Return when the disk has what was written; ``AuditUnavailable`` when it has not."""
         ...
 
 

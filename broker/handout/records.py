@@ -4,7 +4,7 @@ Duty: one call for each outcome.
 Not its duty: the form of a line (``audit.record``), writing it (``audit.log``).
 Rules:
 
-* a hand-out is written first and counted afterwards; without its record it does not happen;
+* the line of a hand-out is made here and written by the service, before its answer leaves;
 * a refusal or a report carries no value, so it stands even when its record cannot be written;
 * what a caller claims or asks for by name may hold a key by mistake: masked before it is
   written down. Claims repeat, so they are masked once and remembered until a value changes.
@@ -16,10 +16,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from broker.access.caller import Caller
-from broker.audit.record import Stamp, claim_fields, handout_line, refusal_line, report_line
+from broker.access.principal import Principal
+from broker.audit.record import (
+    Stamp,
+    handout_line,
+    handout_rest,
+    refusal_line,
+    report_line,
+    who_fields,
+)
 from broker.clock import Clock
 from broker.errors import AuditUnavailable, BrokerError, ReportConflict
+from broker.handout.passes import Pass
 from broker.handout.ports import Audit, Recorder
 from broker.handout.request import Request
 
@@ -58,26 +66,25 @@ class Records:
         """A value came: what was harmless may hold it now."""
         self._masked.clear()
 
-    def handout(
-        self, wall: float, caller: Caller, request: Request, name: str, value: str, result: str
-    ) -> None:
-        """A value is about to leave; ``value`` is ``Prepared.audit``.
+    def rest(self, held: Pass, value: str) -> str:
+        """What stays the same in the records of a pass while its answer does.
 
-        Raises:
-            AuditUnavailable: it must not leave.
+        Args:
+            held: the pass.
+            value: ``Prepared.audit``.
         """
-        self._audit.append(
-            handout_line(
-                self._stamp(wall), request.id, caller.name, self._claims(request), value, result
-            )
-        )
-        self._metrics.handout(name, caller.name, result)
+        claims = self._claims(held.request, held.principal, held.decision.policies)
+        return handout_rest(held.principal.caller.name, claims, value)
+
+    def handout_line(self, held: Pass, wall: float, request_id: str) -> bytes:
+        """The record of a value that is about to leave."""
+        return handout_line(self._stamp(wall), request_id, held.result, held.rest)
 
     def refusal(
-        self, error: Exception, request: Request, *, caller: Caller | None, name: str
+        self, error: Exception, request: Request, *, principal: Principal | None, name: str
     ) -> None:
         """Nothing leaves, because of ``error``."""
-        client = "" if caller is None else caller.name
+        client = "" if principal is None else principal.caller.name
         code = outcome(error)
         if name:
             self._metrics.handout(name, client, code)
@@ -91,7 +98,7 @@ class Records:
                 self._stamp(self._clock.wall()),
                 request.id,
                 client,
-                self._claims(request),
+                self._claims(request, principal),
                 self._mask(name),
                 code,
                 reason,
@@ -99,19 +106,19 @@ class Records:
         )
 
     @contextmanager
-    def refusals(self, request: Request, *, caller: Caller, name: str) -> Iterator[None]:
+    def refusals(self, request: Request, *, principal: Principal, name: str) -> Iterator[None]:
         """Any error inside is recorded as a refusal on its way out."""
         try:
             yield
         except Exception as error:
-            self.refusal(error, request, caller=caller, name=name)
+            self.refusal(error, request, principal=principal, name=name)
             raise
 
     def report(
         self,
         request: Request,
         *,
-        caller: Caller,
+        principal: Principal,
         name: str,
         version: str,
         status: int,
@@ -123,8 +130,8 @@ class Records:
             report_line(
                 self._stamp(self._clock.wall()),
                 request.id,
-                caller.name,
-                self._claims(request),
+                principal.caller.name,
+                self._claims(request, principal),
                 name,
                 self._mask(version),
                 status,
@@ -132,15 +139,29 @@ class Records:
             )
         )
 
-    def _claims(self, request: Request) -> str:
-        if not (request.tool or request.mcp_request_id):
-            return claim_fields(request.peer_uid, "", "")
-        tool = self._masked.get(request.tool)
-        if tool is None:
+    def _claims(
+        self, request: Request, principal: Principal | None, policies: tuple[str, ...] = ()
+    ) -> str:
+        tool = request.tool and self._masked_once(request.tool)
+        mcp_request_id = request.mcp_request_id and self._mask(request.mcp_request_id)
+        grant = None if principal is None else principal.grant
+        return who_fields(
+            uid=request.peer_uid,
+            address=request.address,
+            tool=tool,
+            mcp_request_id=mcp_request_id,
+            token_id="" if grant is None else grant.id,
+            subject="" if grant is None else self._masked_once(grant.subject),
+            policies=policies,
+        )
+
+    def _masked_once(self, text: str) -> str:
+        masked = self._masked.get(text)
+        if masked is None:
             if len(self._masked) >= REMEMBERED:
                 self._masked.clear()
-            tool = self._masked[request.tool] = self._mask(request.tool)
-        return claim_fields(request.peer_uid, tool, self._mask(request.mcp_request_id))
+            masked = self._masked[text] = self._mask(text)
+        return masked
 
     def _append(self, line: bytes) -> None:
         try:

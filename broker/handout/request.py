@@ -1,6 +1,6 @@
 """What is known of a request beside the caller and the credential [pure].
 
-Duty: carry it to the audit. Not its duty: proof; all but ``peer_uid`` is claimed.
+Duty: carry it to the audit. Not its duty: proof; all but ``peer_uid`` and ``address`` is claimed.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ class Request(NamedTuple):
     """The MCP tool, as claimed by the caller."""
     mcp_request_id: str = ""
     """Id of the MCP request behind it, as claimed by the caller."""
+    address: str = ""
+    """Of the peer; empty on a Unix socket."""
 
     def check(self) -> None:
         """See that the claims are short and printable.

@@ -7,17 +7,21 @@ Rules (DESIGN promises 1, 2, 6 and 8):
 * nothing leaves that was not authorized now, is not usable now, and is not recorded;
 * the store knows the latest ``use_until`` before the caller does;
 * an error of any kind while deciding is a refusal, recorded and counted;
-* while a valid value exists nobody waits, unless he asked to.
+* while a valid value exists nobody waits, unless he asked to;
+* who asks the same again is answered by what was proved and decided before (``passes``),
+  as long as nothing of it has moved; value, clock, limit and record are looked at each time.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from math import inf
 from typing import Final
 
-from broker.access.authorizer import Authorizer
-from broker.access.caller import Caller, Callers
+from broker.access.authorizer import Action, Authorizer, Decision
+from broker.access.caller import Callers
+from broker.access.principal import NoSubjectTokens, Principal, SubjectTokens, narrow
 from broker.clock import Clock
 from broker.credentials.model import CredentialKey, CredentialSpec, Entry
 from broker.credentials.store import CredentialStore
@@ -25,7 +29,8 @@ from broker.errors import CallerForbidden, CredentialUnknown
 from broker.handout import overview
 from broker.handout.answer import Answer, Prepared, prepare
 from broker.handout.conditions import matches
-from broker.handout.ports import Audit, Recorder, Reports
+from broker.handout.passes import Limits, NoLimits, Pass
+from broker.handout.ports import Audit, Recorder, Reports, Settle
 from broker.handout.records import Records, outcome
 from broker.handout.reporting import Report, Reporting
 from broker.handout.request import Request
@@ -53,6 +58,8 @@ class HandoutService:
         store: what is known of each credential.
         callers: identifies who asks.
         authorizer: decides what he may have.
+        tokens: verifies scoped tokens.
+        limits: how often a caller may have what.
         audit: takes the records.
         metrics: takes the counts.
         reports: what a report of a refused key sets going.
@@ -73,13 +80,19 @@ class HandoutService:
         reports: Reports,
         specs: Mapping[str, CredentialSpec],
         mask: Callable[[str], str],
+        tokens: SubjectTokens | None = None,
+        limits: Limits | None = None,
         max_wait: float = 60.0,
     ) -> None:
+        self._tokens = tokens or NoSubjectTokens()
+        self._limits = limits or NoLimits()
+        self._generation = 0
         self._clock = clock
         self._store = store
         self._callers = callers
         self._authorizer = authorizer
         self._metrics = metrics
+        self._audit = audit
         self._records = Records(clock, audit, metrics, mask)
         self._reporting = Reporting(clock, store, reports, mask)
         self._specs = specs
@@ -91,12 +104,14 @@ class HandoutService:
     def reconfigure(self, specs: Mapping[str, CredentialSpec]) -> None:
         """Take over a new configuration; the next request is decided by it."""
         self._specs = specs
+        self._generation += 1
         self._prepared.clear()
 
     def _changed(self, before: Entry | None, after: Entry) -> None:
         """Drop the bytes of a value that is no longer the newest."""
         del before
         self._prepared.pop(after.key, None)
+        self._generation += 1  # what is masked in a record may have changed
         self._records.values_changed()
 
     # --- hand-outs --------------------------------------------------------------
@@ -107,41 +122,154 @@ class HandoutService:
         peer_uid: int | None,
         socket_client: str | None,
         request: Request,
-    ) -> Caller:
-        """See ``Callers.authenticate``; a refusal is recorded.
+        subject_token: bytes | None = None,
+    ) -> Principal:
+        """Say who asks: ``Callers.authenticate`` and its scoped token; a refusal is recorded.
 
         Raises:
             CallerUnauthenticated: no proof, or a wrong one.
+            SubjectTokenRefused, TokensUnavailable: the scoped token is not good.
         """
+        caller = None
         try:  # not ``refusals``: this is the hot path, and a context manager costs a microsecond
-            return self._callers.authenticate(bearer, peer_uid, socket_client)
+            caller = self._callers.authenticate(bearer, peer_uid, socket_client)
+            if subject_token is None:
+                return Principal(caller)
+            return Principal(caller, self._tokens.verify(subject_token, caller))
         except Exception as error:
-            self._records.refusal(error, request, caller=None, name="")
+            principal = None if caller is None else Principal(caller)
+            self._records.refusal(error, request, principal=principal, name="")
             raise
 
     def handout(
-        self, caller: Caller, name: str, request: Request, *, if_none_match: str | None = None
+        self,
+        principal: Principal,
+        name: str,
+        request: Request,
+        *,
+        if_none_match: str | None = None,
     ) -> Answer | None:
-        """The hot path: answer at once, or None when only ``handout_waiting`` can answer.
+        """Answer at once, or None when only ``handout_waiting`` can answer.
 
         Raises:
-            CredentialUnknown, CredentialUnavailable, CallerForbidden, RequestMalformed,
-            AuditUnavailable: nothing is handed out; the refusal is recorded and counted.
+            CredentialUnknown, CredentialUnavailable, CallerForbidden, TooManyRequests,
+            RequestMalformed, AuditUnavailable: nothing is handed out; the refusal is
+                recorded and counted.
         """
         started = self._clock.now()
         try:
-            key = self._authorized(caller, name, request)
-            answer = self._answer(caller, key, request, if_none_match)
+            answer = self._answer(self._admit(principal, name, request, if_none_match), request.id)
         except Exception as error:
-            self._records.refusal(error, request, caller=caller, name=name)
+            self._records.refusal(error, request, principal=principal, name=name)
             raise
         if answer is not None:
             self._metrics.handout_seconds(self._clock.now() - started)
         return answer
 
+    # --- the hot path: the same request again ---------------------------------------
+
+    def admit(
+        self,
+        principal: Principal,
+        name: str,
+        request: Request,
+        *,
+        if_none_match: str | None = None,
+    ) -> Pass:
+        """Decide once for requests that will come again; hand out by ``stage``.
+
+        Raises:
+            As ``handout``.
+        """
+        try:
+            return self._admit(principal, name, request, if_none_match)
+        except Exception as error:
+            self._records.refusal(error, request, principal=principal, name=name)
+            raise
+
+    def stands(self, held: Pass, wall: float) -> bool:
+        """Whether what was proved and decided for ``held`` is so still."""
+        return held.standing == self._standing() and wall < held.ends_at
+
+    def ready(self, held: Pass, request_id: str, now: float, wall: float) -> Answer | None:
+        """The answer as things stand now; it may leave once ``stage`` has settled.
+
+        Returns:
+            None when only ``handout_waiting`` can answer.
+
+        Raises:
+            As ``handout``.
+        """
+        try:
+            return held.answer if self._ready(held, now, wall) else None
+        except Exception as error:
+            request = held.request._replace(id=request_id)
+            name = held.decision.key.name
+            self._records.refusal(error, request, principal=held.principal, name=name)
+            raise
+
+    def stage(self, held: Pass, request_id: str, wall: float, settle: Settle) -> None:
+        """Have the record of a ready answer written at the end of this turn of the loop.
+
+        Args:
+            held: for which ``ready`` gave the answer.
+            request_id: of this request.
+            wall: Unix time now.
+            settle: told None when the answer may leave.
+        """
+        self._audit.stage(self._records.handout_line(held, wall, request_id), settle)
+
+    def commit(self) -> None:
+        """Do now what waits for the end of the turn."""
+        self._audit.commit()
+
+    @property
+    def durable(self) -> bool:
+        """Whether an answer waits for the disk: then the hot path has none."""
+        return self._audit.durable
+
+    async def synced(self) -> None:
+        """Return when the records of what was handed out so far are where they must be.
+
+        Raises:
+            AuditUnavailable: they are not, and nothing may leave.
+        """
+        await self._audit.synced()
+
+    def settled(self, held: Pass, started: float, refusal: Exception | None) -> None:
+        """Count what became of a staged hand-out."""
+        result = held.result if refusal is None else outcome(refusal)
+        self._metrics.handout(held.decision.key.name, held.principal.caller.name, result)
+        if refusal is None:
+            self._metrics.handout_seconds(self._clock.now() - started)
+
+    def _standing(self) -> tuple[int, ...]:
+        return (
+            self._callers.generation,
+            self._tokens.generation,
+            self._authorizer.generation,
+            self._limits.generation,
+            self._generation,
+        )
+
+    def _admit(
+        self, principal: Principal, name: str, request: Request, if_none_match: str | None
+    ) -> Pass:
+        decision = self._authorized(principal, name, request)
+        lasting = decision.lasting and self._callers.settled
+        return Pass(
+            principal,
+            request,
+            decision,
+            self._limits.counter(principal.caller.name, request.tool, name),
+            self._standing() if lasting else None,
+            inf if principal.grant is None else principal.grant.expires_at,
+            if_none_match,
+        )
+
     async def handout_waiting(
         self,
-        caller: Caller,
+        principal: Principal,
         name: str,
         request: Request,
         *,
@@ -154,7 +282,7 @@ class HandoutService:
         it, a first value. At the end a value that did not change is a 304.
 
         Args:
-            caller: from ``authenticate``.
+            principal: from ``authenticate``.
             name: the credential.
             request: for the audit.
             if_none_match: the header's text; a version that matches is waited past.
@@ -164,11 +292,11 @@ class HandoutService:
             As ``handout``.
         """
         bound = REVALIDATION if wait is None else min(wait, self._max_wait)
-        with self._records.refusals(request, caller=caller, name=name):
-            key = self._authorized(caller, name, request)
+        with self._records.refusals(request, principal=principal, name=name):
+            key = self._authorized(principal, name, request).key
             await self._waits.until_told(key, if_none_match, bound, asked=wait is not None)
-            key = self._authorized(caller, name, request)  # time has passed
-            answer = self._answer(caller, key, request, if_none_match)
+            # Time has passed: decided anew.
+            answer = self._answer(self._admit(principal, name, request, if_none_match), request.id)
             if answer is None:
                 raise overview.unavailable(key, self._store.get(key), wall=self._clock.wall())
         if wait is None:
@@ -179,32 +307,57 @@ class HandoutService:
         """The broker stops: whoever waits gets an answer now, and nobody waits any more."""
         self._waits.end()
 
-    def _authorized(self, caller: Caller, name: str, request: Request) -> CredentialKey:
+    def _authorized(
+        self, principal: Principal, name: str, request: Request, action: Action = "handout"
+    ) -> Decision:
         if request.tool or request.mcp_request_id:
             request.check()
-        return self._authorizer.authorize(caller, name, tool=request.tool)
+        narrow(principal.grant, name, request.tool)
+        return self._authorizer.authorize(
+            principal, name, tool=request.tool, action=action, address=request.address
+        )
 
-    def _answer(
-        self, caller: Caller, key: CredentialKey, request: Request, if_none_match: str | None
-    ) -> Answer | None:
+    def _answer(self, held: Pass, request_id: str) -> Answer | None:
         """The answer as things stand, recorded; None when a moment's wait may give one."""
-        clock = self._clock
-        now, wall = clock.now(), clock.wall()
+        now, wall = self._clock.now(), self._clock.wall()
+        if not self._ready(held, now, wall):
+            return None
+        self._audit.append(self._records.handout_line(held, wall, request_id))
+        key, caller = held.decision.key, held.principal.caller
+        self._metrics.handout(key.name, caller.name, held.result)
+        return held.answer
+
+    def _ready(self, held: Pass, now: float, wall: float) -> bool:
+        """Give the pass the answer of this moment; False when a moment's wait may give one."""
         self._store.observe(now, wall)
-        entry = self._store.get(key)
-        prepared = self._prepared.get(key)
-        if prepared is None or not prepared.holds(entry, now, wall):
-            prepared = self._prepare(key, entry, now, wall)
-            if prepared is None:
-                if entry is not None and entry.revalidating:
-                    return None
-                raise overview.unavailable(key, entry, wall=wall)
-        if if_none_match is not None and matches(if_none_match, prepared.etag):
-            answer, result = prepared.not_modified, "not_modified"
-        else:
-            answer, result = prepared.ok, "ok"
-        self._records.handout(wall, caller, request, key.name, prepared.audit, result)
-        return answer
+        prepared = held.prepared
+        # Each value that is published moves the generation, so the entry is the newest still.
+        if (
+            prepared is None
+            or held.seen != self._generation
+            or not prepared.holds(prepared.entry, now, wall)
+        ):
+            key = held.decision.key
+            entry = self._store.get(key)
+            prepared = self._prepared.get(key)
+            if prepared is None or not prepared.holds(entry, now, wall):
+                prepared = self._prepare(key, entry, now, wall)
+                if prepared is None:
+                    if entry is not None and entry.revalidating:
+                        return False
+                    raise overview.unavailable(key, entry, wall=wall)
+            held.seen = self._generation
+            condition = held.if_none_match
+            unchanged = condition is not None and matches(condition, prepared.etag)
+            held.prepared = prepared
+            held.answer = prepared.not_modified if unchanged else prepared.ok
+            held.result = "not_modified" if unchanged else "ok"
+            held.rest = self._records.rest(held, prepared.audit)
+        if held.counter is not None:
+            seconds = held.counter.hit()
+            if seconds > 0.0:
+                raise held.counter.refusal(seconds)
+        return True
 
     def _prepare(
         self, key: CredentialKey, entry: Entry | None, now: float, wall: float
@@ -225,7 +378,7 @@ class HandoutService:
 
     async def report(
         self,
-        caller: Caller,
+        principal: Principal,
         name: str,
         request: Request,
         *,
@@ -236,7 +389,7 @@ class HandoutService:
         """A caller says the upstream refused ``version``; returns which one is newer.
 
         Args:
-            caller: from ``authenticate``.
+            principal: from ``authenticate``.
             name: the credential.
             request: for the audit.
             version: the version that was handed out; checked here, as are the next two.
@@ -249,8 +402,8 @@ class HandoutService:
             CredentialUnavailable: there is no usable value at all.
             ReportConflict: nothing newer is known.
         """
-        with self._records.refusals(request, caller=caller, name=name):
-            key = self._authorized(caller, name, request)
+        with self._records.refusals(request, principal=principal, name=name):
+            key = self._authorized(principal, name, request, "report").key
             report = Report.read(version, status, detail)
         result = "cancelled"
         try:
@@ -264,7 +417,7 @@ class HandoutService:
         finally:
             self._records.report(
                 request,
-                caller=caller,
+                principal=principal,
                 name=name,
                 version=report.version,
                 status=report.status,
@@ -272,31 +425,41 @@ class HandoutService:
             )
         return document
 
-    async def credentials(self, caller: Caller) -> CredentialListDocument:
+    async def credentials(self, principal: Principal) -> CredentialListDocument:
         """What the caller may have and how it stands; never a value."""
         lines: list[CredentialDocument] = []
-        for number, key in enumerate(self._authorizer.credentials(caller), 1):
+        for number, key in enumerate(self._visible(principal), 1):
             now, wall = self._clock.now(), self._clock.wall()
             lines.append(overview.line(key, self._store.get(key), now=now, wall=wall))
             if number % SLICE == 0:
                 await asyncio.sleep(0)
         return {"credentials": lines}
 
-    def sees(self, caller: Caller, name: str) -> bool:
+    def _visible(self, principal: Principal) -> tuple[CredentialKey, ...]:
+        keys = self._authorizer.credentials(principal)
+        grant = principal.grant
+        return keys if grant is None else tuple(k for k in keys if k.name in grant.credentials)
+
+    def sees(self, principal: Principal, name: str) -> bool:
         """Whether the caller may know of a credential; for event streams, so it is quick."""
+        if principal.grant is not None and name not in principal.grant.credentials:
+            return False
         try:
-            self._authorizer.authorize(caller, name, tool="")
+            self._authorizer.authorize(principal, name, tool="", action="read_status")
         except CredentialUnknown:
             return False
         except CallerForbidden:
             return True  # it may list it, but not use it so
         return True
 
-    def whoami(self, caller: Caller) -> WhoamiDocument:
+    def whoami(self, principal: Principal) -> WhoamiDocument:
         """Who the caller is and what it may have."""
+        caller, grant = principal.caller, principal.grant
+        tools = self._authorizer.tools(principal) if grant is None else grant.tools
         return {
             "client": caller.name,
             "proof": caller.proof,
-            "credentials": [key.name for key in self._authorizer.credentials(caller)],
-            "tools": None,
+            "subject": None if grant is None else grant.subject,
+            "credentials": [key.name for key in self._visible(principal)],
+            "tools": None if tools is None else list(tools),
         }

@@ -118,6 +118,8 @@ class WhoamiDocument(TypedDict):
     client: str
     proof: Literal["token", "uid", "token_and_uid"]
     """How the caller was identified."""
+    subject: str | None
+    """On whose behalf, when a scoped token was shown."""
     credentials: list[str]
     tools: list[str] | None
     """The tools it may name; None: any."""

@@ -8,7 +8,9 @@ Rules:
 * a ``type`` never changes its meaning; clients compare ``code`` or ``type``, not ``title``;
 * no internals: an error outside the table says nothing but its request id, and where the
   reason would tell a stranger something (who may have what) the text is a fixed one;
-* a problem that may pass by itself says when to ask again.
+* a problem that may pass by itself says when to ask again, in whole seconds. After a 429 that
+  is the exact moment at which the limit allows the next request, rounded up: whoever waits so
+  long is never too early, and less than a second late.
 
 Source: RFC 9457 (problem details), RFC 6750 section 3 (challenge), RFC 9110 (Retry-After, Allow).
 """
@@ -56,6 +58,8 @@ TABLE: Final[Mapping[str, ProblemType]] = {
         ProblemType("request_error", 400, "The request is wrong"),
         ProblemType("caller_unauthenticated", 401, "The caller is not identified", tells=False),
         ProblemType("caller_forbidden", 403, "The caller may not do this", tells=False),
+        ProblemType("insufficient_scope", 403, "The scoped token does not cover this"),
+        ProblemType("subject_token_refused", 403, "The scoped token is not good", tells=False),
         ProblemType("route_unknown", 404, "No such resource", tells=False),
         ProblemType("credential_unknown", 404, "No such credential for this caller", tells=False),
         ProblemType("rotation_unknown", 404, "No rotation is configured for this credential"),
@@ -65,6 +69,8 @@ TABLE: Final[Mapping[str, ProblemType]] = {
         ProblemType("rotation_frozen", 409, "The rotation is frozen or pinned"),
         ProblemType("request_too_large", 413, "The body is too large"),
         ProblemType("request_misdirected", 421, "The Host header does not name this listener"),
+        ProblemType("too_many_requests", 429, "Asked more often than allowed", tells=False),
+        ProblemType("too_many_failures", 429, "Too many authentications failed", tells=False),
         ProblemType("headers_too_large", 431, "The request's headers are too large"),
         ProblemType("internal", 500, "The broker failed", tells=False),
         ProblemType("vault_refused", 502, "Vault refused", tells=False),
@@ -76,6 +82,7 @@ TABLE: Final[Mapping[str, ProblemType]] = {
         ProblemType("credential_error", 503, "The credential cannot be handed out", tells=False),
         ProblemType("credential_unavailable", 503, "The credential has no usable value now"),
         ProblemType("audit_unavailable", 503, "The audit record cannot be written", tells=False),
+        ProblemType("tokens_unavailable", 503, "Scoped tokens cannot be checked now"),
         ProblemType("vault_error", 503, "Vault could not do what was asked", tells=False),
         ProblemType("vault_unavailable", 503, "Vault cannot answer now", tells=False),
         ProblemType("kubernetes_error", 503, "The Kubernetes API cannot help now", tells=False),
@@ -102,6 +109,8 @@ class ProblemDocument(TypedDict):
     next_attempt_at: NotRequired[str | None]
     version: NotRequired[str]
     state: NotRequired[str]
+    scope: NotRequired[str]
+    """Scopes that would do (``insufficient_scope``)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +128,7 @@ class Problem:
     retry_after: int | None = None
     version: str = ""
     state: str = ""
+    scope: str = ""
     headers: tuple[tuple[str, str], ...] = ()
     """``Retry-After``, ``WWW-Authenticate``, ``Allow``: what the status asks for."""
 
@@ -150,6 +160,8 @@ class Problem:
             document["version"] = self.version
         if self.state:
             document["state"] = self.state
+        if self.scope:
+            document["scope"] = self.scope
         return document
 
     def body(self) -> bytes:
@@ -186,6 +198,11 @@ def problem_for(error: BaseException, *, request_id: str, wall: float) -> Proble
         headers.append(
             ("WWW-Authenticate", challenge + ', error="invalid_token"' * shown.presented)
         )
+    if isinstance(shown, errors.InsufficientScope):
+        scope = f', scope="{shown.scope}"' if shown.scope else ""
+        headers.append(
+            ("WWW-Authenticate", f'Bearer realm="{REALM}", error="insufficient_scope"{scope}')
+        )
     if isinstance(shown, errors.MethodNotAllowed):
         headers.append(("Allow", ", ".join(shown.allow)))
     return Problem(
@@ -200,12 +217,13 @@ def problem_for(error: BaseException, *, request_id: str, wall: float) -> Proble
         retry_after=retry_after,
         version=shown.version if isinstance(shown, errors.ReportConflict) else "",
         state=shown.state if isinstance(shown, errors.ReportConflict) else "",
+        scope=shown.scope if isinstance(shown, errors.InsufficientScope) else "",
         headers=tuple(headers),
     )
 
 
 def _retry_after(kind: ProblemType, error: errors.BrokerError, wall: float) -> int | None:
-    if kind.status != 503 or not error.retryable:
+    if kind.status not in {429, 503} or not error.retryable:
         return None
     at: float | None = getattr(error, "next_attempt_at", None)
     asked: float | None = getattr(error, "retry_after", None)
@@ -213,7 +231,9 @@ def _retry_after(kind: ProblemType, error: errors.BrokerError, wall: float) -> i
         asked = at - wall
     if asked is None:
         return DEFAULT_RETRY_AFTER
-    return max(1, min(LONGEST_RETRY_AFTER, math.ceil(asked)))
+    # A limit's own end is exact; any other moment came from elsewhere.
+    longest = math.inf if kind.status == 429 else LONGEST_RETRY_AFTER
+    return max(1, math.ceil(min(longest, asked)))
 
 
 def read_problem(document: object, *, status: int, retry_after: str = "") -> Problem:
@@ -252,4 +272,5 @@ def read_problem(document: object, *, status: int, retry_after: str = "") -> Pro
         retry_after=int(retry_after) if retry_after.isascii() and retry_after.isdigit() else None,
         version=text("version"),
         state=text("state"),
+        scope=text("scope"),
     )

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from broker.api.door import Door, FastPath, hosts
+from broker.api.door import Door, FastPath, Send, hosts
 from broker.api.listeners import Listener
 from broker.api.problems import Problems, RequestIds
 from broker.api.sockets import TcpAddress
@@ -28,9 +28,22 @@ class Fast(FastPath):
         del fields
         return target if target.startswith(b"/fast") else None
 
-    def answer(self, asked: Any, peer: object, tail: bytes) -> bytes | None:
+    def __init__(self) -> None:
+        self.waiting: list[tuple[Send, bytes]] = []
+
+    def answer(self, asked: Any, peer: object, tail: bytes, send: Send) -> bool:
+        """At the end of the turn, as the broker does."""
         del peer
-        return b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n%b\r\n%b" % (len(asked), tail, asked)
+        said = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n%b\r\n%b" % (len(asked), tail, asked)
+        if not self.waiting:
+            asyncio.get_running_loop().call_soon(self.commit)
+        self.waiting.append((send, said))
+        return True
+
+    def commit(self) -> None:
+        waiting, self.waiting = self.waiting, []
+        for send, said in waiting:
+            send(said)
 
 
 async def echo(scope: Any, receive: Any, send: Any) -> None:

@@ -13,7 +13,8 @@ from math import inf
 from typing import Any
 
 from broker.access.authorizer import Authorizer, ListAuthorizer
-from broker.access.caller import Caller, Callers, ClientSpec
+from broker.access.caller import Callers, ClientSpec
+from broker.access.principal import Caller, Principal, SubjectTokens
 from broker.clock import Clock
 from broker.credentials.model import (
     CredentialKey,
@@ -28,6 +29,7 @@ from broker.credentials.model import (
 from broker.credentials.store import CredentialStore
 from broker.errors import AuditUnavailable
 from broker.handout.answer import Answer
+from broker.handout.ports import Settle
 from broker.handout.request import Request
 from broker.handout.service import HandoutService
 from broker.secret import SecretValue
@@ -53,6 +55,23 @@ class AuditSimulator:
         if self.broken:
             raise AuditUnavailable
         self.lines.append(line)
+
+    def stage(self, line: bytes, settle: Settle) -> None:
+        """See ``AuditLog.stage``; a turn of this log ends at once."""
+        try:
+            self.append(line)
+        except AuditUnavailable as refusal:
+            settle(refusal)
+        else:
+            settle(None)
+
+    def commit(self) -> None:
+        """See ``AuditLog.commit``."""
+
+    durable = False
+
+    async def synced(self) -> None:
+        """See ``AuditLog.synced``."""
 
 
 class RecorderSimulator:
@@ -104,6 +123,7 @@ class Desk:
         hold: float = 30.0,
         margin: float = 5.0,
         authorizer: Authorizer | None = None,
+        tokens: SubjectTokens | None = None,
     ) -> None:
         self.clock = clock
         self.store = CredentialStore(clock)
@@ -132,13 +152,14 @@ class Desk:
             reports=self.reports,
             specs=self.specs,
             mask=lambda text: text.replace(CANARY, "***"),
+            tokens=tokens,
             max_wait=60.0,
         )
         self._requests = 0
 
-    def caller(self, name: str = "search") -> Caller:
-        """An authenticated client."""
-        return Caller(name, "token")
+    def caller(self, name: str = "search") -> Principal:
+        """An authenticated client without a scoped token."""
+        return Principal(Caller(name, "token"))
 
     def trust(self, client: str, token: str) -> None:
         """From now on ``token`` proves ``client``."""

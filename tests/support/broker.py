@@ -138,7 +138,7 @@ class Assembly:
         self.health = Health(self.clock, self.store, dict.fromkeys(self.names, True))
         self.quits = 0
         self.replaced: list[str] = []
-        self.fast = FastHandout(self.service, self.problems, self.names)
+        self.fast = FastHandout(self.service, self.problems, self.names, clock=self.clock)
         self.data = create_data_plane(
             service=self.service, events=self.events, problems=self.problems, clock=self.clock
         )

@@ -6,7 +6,8 @@ from hashlib import sha256
 
 import pytest
 
-from broker.access.caller import Caller, Callers, ClientSpec, Proof
+from broker.access.caller import Callers, ClientSpec
+from broker.access.principal import Caller, Proof
 from broker.errors import CallerUnauthenticated, SettingsError
 from tests.simulators.clock import ManualClock
 

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import logging
 import os
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from broker.access.authorizer import Decision, ListAuthorizer
 from broker.access.caller import ClientSpec
+from broker.access.principal import Principal
 from broker.api.sockets import TcpAddress, UnixAddress
 from broker.credentials.model import State
-from broker.errors import AuditUnavailable
 from tests.simulators.clock import ManualClock
+from tests.simulators.sink import SinkSimulator
 from tests.support.broker import OTHER_TOKEN, SECRET, TOKEN, Assembly, Serving, serving
 from tests.support.patience import PATIENCE, turns
 from tests.support.wire import Reply, Wire
@@ -155,10 +159,10 @@ async def test_authorization_sent_twice(served: Serving, fast: bool) -> None:
 
 @BOTH
 async def test_subject_token_is_not_ignored(served: Serving, fast: bool) -> None:
-    """A scoped token that nobody can check refuses the hand-out: it was meant to narrow it."""
+    """A scoped token that is not good refuses the hand-out: it was meant to narrow it."""
     wire = await served.data(fast=fast)
     reply = await wire.get(SEARCH, AUTH, "Broker-Subject-Token: abc")
-    assert_problem(reply, 400, "request_malformed")
+    assert_problem(reply, 403, "subject_token_refused")
 
 
 @BOTH
@@ -214,12 +218,8 @@ async def test_revalidating_value_is_waited_for(served: Serving, fast: bool) -> 
 @BOTH
 async def test_audit_that_cannot_be_written(served: Serving, fast: bool) -> None:
     """Without its record there is no hand-out, and the answer says to try again."""
-
-    class Full:
-        def append(self, line: bytes) -> None:
-            raise AuditUnavailable
-
-    served.broker.service._records._audit = Full()
+    full = SinkSimulator(*[OSError(errno.ENOSPC, "No space left on device")] * 9)
+    served.broker.audit._sink = full
     wire = await served.data(fast=fast)
     reply = await wire.get(SEARCH, AUTH)
     assert_problem(reply, 503, "audit_unavailable")
@@ -233,11 +233,11 @@ async def test_fault_is_500_without_traceback(
 ) -> None:
     """A fault of the broker is a 500 with a request id; only the log has the traceback."""
 
-    class Broken:
-        def append(self, line: bytes) -> None:
+    class Broken(ListAuthorizer):
+        def authorize(self, principal: Principal, name: str, **asked: Any) -> Decision:
             raise ZeroDivisionError("inner detail")
 
-    served.broker.service._records._audit = Broken()
+    served.broker.service._authorizer = Broken([], [])
     wire = await served.data(fast=fast)
     with caplog.at_level(logging.ERROR):
         reply = await wire.get(SEARCH, AUTH)
@@ -408,6 +408,7 @@ async def test_whoami(served: Serving) -> None:
     assert reply.json() == {
         "client": "other-mcp",
         "proof": "token",
+        "subject": None,
         "credentials": ["orders-db"],
         "tools": None,
     }

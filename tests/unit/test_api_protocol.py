@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from broker.api.connection import LINGER, PIECE
-from broker.api.door import PEER, Door, FastPath, Limits, Peer, hosts
+from broker.api.door import PEER, Door, FastPath, Limits, Peer, Send, hosts
 from broker.api.listeners import Listener
 from broker.api.problems import Problems, RequestIds
 from broker.api.sockets import TcpAddress, UnixAddress
@@ -67,16 +67,26 @@ class Prepared(FastPath):
         self.read_: list[tuple[bytes, Mapping[bytes, bytes]]] = []
         self.asked: list[tuple[Any, Peer]] = []
         self.leave = False
+        self.waiting: list[tuple[Send, bytes]] = []
 
     def read(self, target: bytes, fields: Mapping[bytes, bytes]) -> bytes | None:
         self.read_.append((target, fields))
         return (target[5:] or b"fast") if target.startswith(b"/fast") else None
 
-    def answer(self, asked: Any, peer: Peer, tail: bytes) -> bytes | None:
+    def answer(self, asked: Any, peer: Peer, tail: bytes, send: Send) -> bool:
         self.asked.append((asked, peer))
         if self.leave:
-            return None
-        return b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n%b\r\n%b" % (len(asked), tail, asked)
+            return False
+        said = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n%b\r\n%b" % (len(asked), tail, asked)
+        if not self.waiting:
+            asyncio.get_running_loop().call_soon(self.commit)
+        self.waiting.append((send, said))
+        return True
+
+    def commit(self) -> None:
+        waiting, self.waiting = self.waiting, []
+        for send, said in waiting:
+            send(said)
 
 
 class Rig:
@@ -738,10 +748,10 @@ async def test_answers_on_tcp_are_not_delayed(rig: Rig) -> None:
 
 
 async def test_peer_of_tcp_is_nobody(rig: Rig) -> None:
-    """On TCP the kernel vouches for nothing."""
+    """On TCP the kernel vouches for an address alone."""
     wire = await rig.connect()
     await wire.get("/fast")
-    assert Peer() == rig.fast.asked[0][1]
+    assert Peer(address="127.0.0.1") == rig.fast.asked[0][1]
 
 
 async def test_unix_socket_takes_any_host_but_needs_one(tmp_path: Path) -> None:

@@ -11,12 +11,17 @@ import socket
 import stat
 import subprocess
 import sys
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from broker.audit import sinks
-from broker.audit.log import AuditLog
+from broker.audit.chain import BEGINNING, Chain, chain_of
+from broker.audit.log import AuditLog, Settle
 from broker.clock import SystemClock
 from broker.errors import AuditUnavailable
 from tests.simulators.sink import SinkSimulator
@@ -78,7 +83,9 @@ def test_a_disk_that_fills_in_mid_line_refuses_and_lines_never_merge() -> None:
         log.append(line(1))
     log.append(line(2))
     log.append(line(3))
-    assert sink.taken == line(1)[:3] + b"\n" + line(2) + line(3)
+    piece, gap, *written = sink.taken.splitlines(keepends=True)
+    assert (piece, written) == (line(1)[:3] + b"\n", [line(2), line(3)])
+    assert {**json.loads(gap), "time": ""} == {"time": "", "kind": "gap", "lost": 0}
     assert counts == {"refused": 1, "written": 2}
 
 
@@ -91,7 +98,9 @@ def test_a_newline_that_cannot_be_written_yet_still_comes_first() -> None:
             log.append(line(number))
     log.append(line(3))
     log.append(line(4))
-    assert sink.taken == line(1)[:3] + b"\n" + line(3) + line(4)
+    piece, gap, *written = sink.taken.splitlines(keepends=True)
+    assert (piece, written) == (line(1)[:3] + b"\n", [line(3), line(4)])
+    assert json.loads(gap)["lost"] == 0
     assert counts == {"refused": 2, "buffered": 1, "written": 1}
 
 
@@ -101,9 +110,10 @@ def test_allowed_failures_are_counted_and_leave_a_gap_record() -> None:
     log, counts = make(sink, on_failure="allow")
     for number in (1, 2, 3):
         log.append(line(number))
-    gap, written = sink.taken.splitlines(keepends=True)
+    *gaps, written = sink.taken.splitlines(keepends=True)
     assert written == line(3)
-    assert {**json.loads(gap), "time": ""} == {"time": "", "kind": "gap", "lost": 2}
+    assert {json.loads(gap)["kind"] for gap in gaps} == {"gap"}
+    assert sum(json.loads(gap)["lost"] for gap in gaps) == 2
     assert counts == {"lost": 2, "written": 1}
 
 
@@ -200,6 +210,234 @@ def test_a_reopen_that_fails_keeps_the_old_target() -> None:
         log.reopen()
     log.append(line(1))
     assert sink.taken == line(1)
+
+
+# --- lines of one turn, and the chain ----------------------------------------------------
+
+
+class Told(list[tuple[int, bool]]):
+    """Which staged lines were settled, in which order, and whether they were accepted."""
+
+    def of(self, number: int) -> Settle:
+        return lambda refusal: self.append((number, refusal is None))
+
+
+async def test_lines_of_one_turn_are_one_write() -> None:
+    """Nobody is told before the write, and all are told after it, in order."""
+    sink, told = SinkSimulator(), Told()
+    log, counts = make(sink)
+    for number in range(5):
+        log.stage(line(number), told.of(number))
+    assert (sink.writes, told) == (0, [])
+    await asyncio.sleep(0)
+    assert sink.taken == b"".join(map(line, range(5)))
+    assert (sink.writes, counts) == (1, {"written": 5})
+    assert told == [(number, True) for number in range(5)]
+
+
+async def test_a_line_written_at_once_comes_after_those_that_are_staged() -> None:
+    """The order of the file is the order in which things happened."""
+    sink, told = SinkSimulator(), Told()
+    log, _ = make(sink)
+    log.stage(line(1), told.of(1))
+    log.append(line(2))
+    assert told == [(1, True)]
+    assert sink.taken == line(1) + line(2)
+    await asyncio.sleep(0)
+    assert sink.taken == line(1) + line(2)
+
+
+async def test_a_write_to_a_pipe_is_whole_lines() -> None:
+    """However many are staged, each write holds whole lines and at most PIPE_BUF bytes."""
+    sink, told = SinkSimulator(), Told()
+    log, _ = make(sink)
+    lines = [b'{"n":"%s"}\n' % (b"x" * 500) for _ in range(20)]
+    for number, one in enumerate(lines):
+        log.stage(one, told.of(number))
+    log.commit()
+    assert sink.taken == b"".join(lines)
+    assert sink.writes == 3
+    assert len(told) == 20
+
+
+@pytest.mark.parametrize("on_failure", ["refuse", "allow"])
+async def test_a_disk_that_fills_within_a_turn_refuses_the_rest(on_failure: str) -> None:
+    """What is whole on the disk is accepted; a piece and what would have followed is not."""
+    sink, told = SinkSimulator(len(line(0)) + 3, FULL), Told()
+    log, _ = make(sink, on_failure=on_failure, chain=None)
+    for number in range(3):
+        log.stage(line(number), told.of(number))
+    log.commit()
+    allowed = on_failure == "allow"
+    assert told == [(0, True), (1, allowed), (2, allowed)]
+    log.append(line(3))
+    written = sink.taken.splitlines(keepends=True)
+    assert (written[0], written[1], written[-1]) == (line(0), line(1)[:3] + b"\n", line(3))
+    assert sum(json.loads(one)["lost"] for one in written[2:-1]) == (2 if allowed else 0)
+
+
+async def test_a_full_pipe_within_a_turn_keeps_the_rest() -> None:
+    """A line of which the pipe has a piece is finished, the others wait, all are accepted."""
+    sink, told = SinkSimulator(len(line(0)) + 3, AGAIN), Told()
+    log, counts = make(sink)
+    for number in range(3):
+        log.stage(line(number), told.of(number))
+    log.commit()
+    assert told == [(0, True), (1, True), (2, True)]
+    assert counts == {"written": 1, "buffered": 2}
+    assert log.flush()
+    assert sink.taken == line(0) + line(1) + line(2)
+
+
+def chained(text: bytes, key: bytes) -> list[dict[str, Any]]:
+    """The records of a file whose chain holds from its beginning."""
+    link, records = BEGINNING, []
+    for number, one in enumerate(text.splitlines(), 1):
+        content, _, told = one.partition(b',"chain":"')
+        link = chain_of(key, link, content)
+        assert told == link.hex().encode() + b'"}'
+        records.append(json.loads(one))
+        assert records[-1]["seq"] == number
+    return records
+
+
+def test_each_line_is_numbered_and_linked_to_the_one_before() -> None:
+    """The head is what the last line says."""
+    sink = SinkSimulator()
+    log, _ = make(sink, chain=Chain(b"key"))
+    for number in range(3):
+        log.append(line(number))
+    records = chained(sink.taken, b"key")
+    assert [one["n"] for one in records] == [0, 1, 2]
+    assert log.head() == (3, records[-1]["chain"])
+
+
+async def test_a_chain_goes_on_where_it_stood() -> None:
+    """After a start the numbers and links continue."""
+    first, second = SinkSimulator(), SinkSimulator()
+    log, _ = make(first, chain=Chain(b"key"))
+    log.append(line(0))
+    sequence, link = log.head()
+    again, _ = make(second, chain=Chain(b"key", sequence=sequence, link=bytes.fromhex(link)))
+    again.append(line(1))
+    assert len(chained(first.taken + second.taken, b"key")) == 2
+
+
+OUTCOMES = st.one_of(
+    st.integers(min_value=0, max_value=300),
+    st.just(AGAIN),
+    st.just(FULL),
+)
+
+
+@given(
+    steps=st.lists(OUTCOMES, max_size=30),
+    turns=st.lists(st.integers(min_value=1, max_value=5), min_size=1, max_size=12),
+    on_failure=st.sampled_from(["refuse", "allow"]),
+)
+def test_whatever_the_target_does_the_chain_holds(
+    steps: list[int | OSError], turns: list[int], on_failure: str
+) -> None:
+    """Accepted lines are in the file once, whole, in order and chained; refused ones are not."""
+    sink, accepted, refused = SinkSimulator(*steps), [], set[int]()
+    log, _ = make(sink, chain=Chain(b"k"), on_failure=on_failure)
+    number = 0
+    staged: list[tuple[bytes, Settle]] = []
+    for size in turns:
+        staged.clear()
+        outcomes: list[AuditUnavailable | None] = []
+        numbers = range(number, number + size)
+        log._staged = [(line(one), outcomes.append) for one in numbers]
+        log.commit()
+        number += size
+        accepted += [n for n, one in zip(numbers, outcomes, strict=True) if one is None]
+        refused |= {n for n, one in zip(numbers, outcomes, strict=True) if one is not None}
+    sink.then()
+    log.append(b'{"n":-1}\n')
+    whole = [one for one in sink.taken.splitlines() if one.endswith(b'"}') and b'"chain"' in one]
+    records = chained(b"\n".join(whole), b"k")
+    there = [one["n"] for one in records if "n" in one and one["n"] >= 0]
+    lost = sum(one["lost"] for one in records if "lost" in one)
+    assert sorted(set(there)) == there
+    assert not refused & set(there)
+    assert set(there) <= set(accepted)
+    assert len(accepted) == len(there) + lost
+
+
+# --- waiting for the disk ------------------------------------------------------------------
+
+
+class Disk(SinkSimulator):
+    """A target whose disk is as slow as a test wants, and may fail."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun, self.free = threading.Semaphore(0), threading.Semaphore(0)
+        self.synced: list[bytes] = []
+        self.broken = False
+
+    def sync(self) -> None:
+        """See ``Sink.sync``: what was written when it began is what it brings to the disk."""
+        written = self.taken
+        self.begun.release()
+        assert self.free.acquire(timeout=PATIENCE)
+        if self.broken:
+            raise OSError(errno.EIO, "Input/output error")
+        self.synced.append(written)
+
+
+async def test_an_answer_waits_for_a_sync_that_began_after_its_record() -> None:
+    """One that runs already is not enough; those who come meanwhile share the next."""
+    disk = Disk()
+    log, _ = make(disk, sync=True, chain=Chain())
+    assert log.durable
+    log.append(line(1))
+    first = asyncio.ensure_future(log.synced())
+    assert await asyncio.to_thread(disk.begun.acquire, timeout=PATIENCE)
+    log.append(line(2))
+    later = [asyncio.ensure_future(log.synced()) for _ in range(3)]
+    disk.free.release()
+    await first
+    assert not any(one.done() for one in later)
+    disk.free.release()
+    await asyncio.gather(*later)
+    assert len(disk.synced) == 2
+    assert disk.synced[1].count(b"\n") == 2
+    await log.synced()  # nothing new: no sync
+    assert await log.close(0.0) == 0
+
+
+@pytest.mark.parametrize("on_failure", ["refuse", "allow"])
+async def test_a_disk_that_fails_refuses_or_tells(
+    on_failure: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And what it did not confirm is not taken for durable by the next."""
+    disk = Disk()
+    log, _ = make(disk, sync=True, chain=Chain(), on_failure=on_failure)
+    disk.broken = True
+    disk.free.release()
+    log.append(line(1))
+    if on_failure == "refuse":
+        with pytest.raises(AuditUnavailable, match="Input/output"):
+            await log.synced()
+    else:
+        await log.synced()
+    assert "Input/output" in caplog.text
+    disk.broken = False
+    disk.free.release()
+    await log.synced()
+    assert len(disk.synced) == 1
+    await log.close(0.0)
+
+
+async def test_without_sync_nobody_waits() -> None:
+    """The usual case costs nothing."""
+    disk = Disk()
+    log, _ = make(disk, chain=Chain())
+    log.append(line(1))
+    await log.synced()
+    assert not log.durable
+    assert disk.synced == []
 
 
 # --- real targets ---------------------------------------------------------------------

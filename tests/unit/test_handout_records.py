@@ -42,7 +42,8 @@ def test_a_claim_is_masked_anew_once_a_value_came(desk: Desk) -> None:
 
     def tool() -> str:
         request = desk.request(tool="key of tomorrow")
-        records.handout(0.0, desk.caller(), request, "web", '"credential":"web"', "ok")
+        error = CredentialUnknown()
+        records.refusal(error, request, principal=desk.caller(), name="web")
         return str(desk.audit.records[-1]["tool"])
 
     assert tool() == "key of tomorrow"
@@ -57,7 +58,12 @@ def test_a_reported_version_may_be_a_key(desk: Desk) -> None:
     redactor.learn(SecretValue(CANARY))
     records = Records(ManualClock(), desk.audit, desk.metrics, redactor.mask)
     records.report(
-        desk.request(), caller=desk.caller(), name="web", version=CANARY, status=401, result="ok"
+        desk.request(),
+        principal=desk.caller(),
+        name="web",
+        version=CANARY,
+        status=401,
+        result="ok",
     )
     assert desk.audit.records[-1]["version"] == "***"
 

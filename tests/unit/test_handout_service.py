@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import errno
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
-from broker.access.caller import Caller
+from broker.access.authorizer import Decision, ListAuthorizer
+from broker.access.caller import ClientSpec
+from broker.access.principal import Principal
 from broker.audit.log import AuditLog
 from broker.audit.record import lease_digest
 from broker.credentials.model import CredentialKey, State
@@ -61,6 +64,7 @@ def test_a_handout_is_recorded_counted_and_promised(desk: Desk, clock: ManualClo
             "uid": 1001,
             "tool": "list_orders",
             "mcp_request_id": "42",
+            "policies": ["clients.search"],
             "credential": "db",
             "version": "v1",
             "lease": lease_digest(f"database/creds/db/{CANARY}-lease-v1"),
@@ -125,7 +129,7 @@ def test_what_is_not_allowed_is_unknown_outside(
     """The caller sees one refusal; the audit has the true reason."""
     desk.kv("v1")
     with pytest.raises(CredentialUnknown):
-        desk.service.handout(Caller(client, "token"), name, desk.request())
+        desk.service.handout(desk.caller(client), name, desk.request())
     assert desk.audit.records == [
         {
             "time": format_time(desk.clock.wall()),
@@ -219,14 +223,11 @@ def test_claims_are_short_and_printable(desk: Desk, claims: dict[str, str]) -> N
 def test_an_error_while_deciding_is_a_refusal(clock: ManualClock) -> None:
     """An authorizer that fails hands nothing out; audit and metrics know of it."""
 
-    class Broken:
-        def authorize(self, caller: Caller, name: str, *, tool: str) -> CredentialKey:
+    class Broken(ListAuthorizer):
+        def authorize(self, principal: Principal, name: str, **asked: Any) -> Decision:
             raise ZeroDivisionError(CANARY)
 
-        def credentials(self, caller: Caller) -> tuple[CredentialKey, ...]:
-            return ()
-
-    desk = Desk(clock, authorizer=Broken())
+    desk = Desk(clock, authorizer=Broken([], []))
     desk.kv("v1")
     with pytest.raises(ZeroDivisionError):
         desk.get()
@@ -294,7 +295,7 @@ def test_with_a_real_log_the_record_is_written_before_the_answer(clock: ManualCl
 def test_authentication_is_the_callers_and_refusals_are_recorded(desk: Desk) -> None:
     """A wrong proof leaves a line with the reason, and no name of a client."""
     desk.trust("search", "right")
-    assert desk.service.authenticate("right", None, None, desk.request()).name == "search"
+    assert desk.service.authenticate("right", None, None, desk.request()).caller.name == "search"
     with pytest.raises(CallerUnauthenticated):
         desk.service.authenticate("wrong", 7, "search", desk.request(peer_uid=7))
     assert desk.audit.records == [
@@ -356,14 +357,8 @@ async def test_a_long_list_lets_others_work_meanwhile(clock: ManualClock) -> Non
     """A list of thousands is built in slices of one loop turn each."""
     names = [f"c{number:04}" for number in range(1000)]
 
-    class Everything:
-        def authorize(self, caller: Caller, name: str, *, tool: str) -> CredentialKey:
-            return CredentialKey(name)
-
-        def credentials(self, caller: Caller) -> tuple[CredentialKey, ...]:
-            return tuple(CredentialKey(name) for name in names)
-
-    desk = Desk(clock, authorizer=Everything())
+    everything = ListAuthorizer([ClientSpec("search", credentials=tuple(names))], names)
+    desk = Desk(clock, authorizer=everything)
     turns = 0
     listing = asyncio.ensure_future(desk.service.credentials(desk.caller()))
     while not listing.done():
@@ -378,6 +373,7 @@ def test_whoami_says_who_and_what(desk: Desk) -> None:
     assert desk.service.whoami(desk.caller()) == {
         "client": "search",
         "proof": "token",
+        "subject": None,
         "credentials": ["db", "web"],
         "tools": None,
     }

@@ -1,0 +1,69 @@
+"""Scopes and globs: how a token says which tools and credentials it is for [pure].
+
+Duty: spell a tool or a credential as an OAuth scope, read scopes back, match names.
+Not its duty: deciding (``access``), the form of a token.
+Rules:
+
+* a scope is ``tool:NAME`` or ``credential:NAME``; characters that RFC 6749 keeps out of a
+  scope are percent-encoded, so that every name has exactly one scope;
+* a glob knows ``*`` (any text, ``/`` included) and ``?`` (one character), nothing else: what
+  a pattern allows can be read off it. Case counts.
+
+Source: RFC 6749 section 3.3 (scope), RFC 6750 section 3.1 (insufficient_scope).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Final
+from urllib.parse import quote, unquote
+
+TOOL_SCOPE: Final = "tool:"
+CREDENTIAL_SCOPE: Final = "credential:"
+_SAFE: Final = "!#$&'()*+,/:;=?@[]^_`{|}~.-"
+
+
+def tool_scope(name: str) -> str:
+    """The scope for a tool's name or a glob of names."""
+    return TOOL_SCOPE + quote(name, safe=_SAFE)
+
+
+def credential_scope(name: str) -> str:
+    """The scope for a credential."""
+    return CREDENTIAL_SCOPE + quote(name, safe=_SAFE)
+
+
+def scope_text(tools: Iterable[str], credentials: Iterable[str] = ()) -> str:
+    """The ``scope`` of a token, as RFC 7662 and challenges want it."""
+    return " ".join([*map(tool_scope, tools), *map(credential_scope, credentials)])
+
+
+def tools_of(scope: str) -> tuple[str, ...]:
+    """Tools and globs that the scopes in ``scope`` name, in their order."""
+    return tuple(
+        unquote(one.removeprefix(TOOL_SCOPE)) for one in scope.split() if one.startswith(TOOL_SCOPE)
+    )
+
+
+def matches(pattern: str, name: str) -> bool:
+    """Whether a name or glob covers ``name``."""
+    return pattern == name or (
+        ("*" in pattern or "?" in pattern) and _compiled(pattern).fullmatch(name) is not None
+    )
+
+
+def covers(patterns: Iterable[str], name: str) -> bool:
+    """Whether one of the patterns covers ``name``."""
+    return any(matches(pattern, name) for pattern in patterns)
+
+
+@lru_cache(maxsize=4096)
+def _compiled(pattern: str) -> re.Pattern[str]:
+    # Runs of stars are one star: a pattern cannot make the matcher slow.
+    parts = re.split(r"(\*+|\?)", pattern)
+    text = "".join(
+        ".*" if part.startswith("*") else "." if part == "?" else re.escape(part) for part in parts
+    )
+    return re.compile(text, re.DOTALL)

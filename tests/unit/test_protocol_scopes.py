@@ -1,0 +1,50 @@
+"""Scopes and globs: what a token covers can be read off it."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from broker.protocol import scopes
+
+
+@pytest.mark.parametrize(
+    ("pattern", "name", "covered"),
+    [
+        ("web_search", "web_search", True),
+        ("web_search", "WEB_search", False),
+        ("web_*", "web_search", True),
+        ("web_*", "web_", True),
+        ("web_*", "a_web_", False),
+        ("*", "anything/at all", True),
+        ("web_?", "web_1", True),
+        ("web_?", "web_", False),
+        ("a.c", "abc", False),
+        ("[ab]*", "[ab]c", True),
+        ("[ab]*", "a", False),
+        ("", "", True),
+        ("", "a", False),
+    ],
+)
+def test_a_glob_knows_star_and_question_mark(pattern: str, name: str, covered: bool) -> None:
+    """And nothing else; case counts."""
+    assert scopes.matches(pattern, name) is covered
+
+
+def test_many_stars_are_not_slow() -> None:
+    """A pattern cannot make the matcher try for ever: a run of stars is one star."""
+    assert not scopes.matches("*" * 1000 + "b", "a" * 128)
+
+
+@given(st.text(min_size=1), st.text(min_size=1))
+def test_a_scope_is_one_word_and_leads_back(name: str, other: str) -> None:
+    """Every name has one scope, with the characters RFC 6749 allows; two names two scopes."""
+    try:
+        scope = scopes.tool_scope(name)
+        another = scopes.tool_scope(other)
+    except UnicodeEncodeError:
+        return
+    assert all("!" <= c <= "~" and c not in '"\\' for c in scope)
+    assert scopes.tools_of(scopes.scope_text([name, other], [other])) == (name, other)
+    assert (scope == another) is (name == other)
