@@ -10,7 +10,8 @@ Rules:
 * what an operator withdrew (deleted the readers' version) is not brought back by age; what a
   rotation withdrew because of a compromise is, even when the state has forgotten why;
 * an orphan is retired only if its label names this installation and a rotation whose end
-  stands in the state, it is older than ``orphan_age``, and readers do not have it.
+  stands in the state, it is older than ``orphan_age``, and readers do not have it, nor may
+  have had it until just now.
 """
 
 from __future__ import annotations
@@ -176,8 +177,12 @@ def orphans(
     credential: str,
     policy: Policy,
     wall: float,
+    left: bool,
 ) -> Orphans:
-    """Sort a listing; see the rules above."""
+    """Sort a listing; see the rules above.
+
+    ``left``: readers everywhere have left every version of their path but the newest.
+    """
     listed = tuple(listed)
     ended = {past.rotation for past in state.past}
     refs = (state.current, state.candidate, readers.key())
@@ -195,7 +200,8 @@ def orphans(
         if label.rotation not in ended:
             unexplained.append(key)
         elif (
-            sweep is None
+            left
+            and sweep is None
             and key.created_wall is not None
             and wall - key.created_wall >= policy.orphan_age
         ):

@@ -74,6 +74,8 @@ class Footing:
         self._reported: set[str] = set()
         self._newest = (0, 0)
         """Versions of state and readers' path: Vault never counts back by itself."""
+        self._switched_at = 0.0
+        """When the readers' path was first seen as it is."""
         self._missing = ""
 
     @property
@@ -121,9 +123,17 @@ class Footing:
         key = self.value.readers.key()
         return "" if key is None else key.key_id
 
+    def _left(self) -> bool:
+        """Whether readers everywhere have left what stood in their path before, by both clocks."""
+        clock, note = self._d.clock, self.value.readers.note
+        by_now = clock.now() - self._switched_at >= self.spec.policy.overlap
+        return by_now and (note is None or clock.wall() >= note.retire_at_wall)
+
     def _compare(self, *, leading: bool) -> None:
         """Notice a Vault that was restored from a backup: what it knows may be over."""
         found = (self.loaded.version if self.loaded else 0, self.value.readers.version)
+        if found[1] != self._newest[1]:
+            self._switched_at = self._d.clock.now()
         older = any(now < before for now, before in zip(found, self._newest, strict=True))
         self._newest = found
         if older:

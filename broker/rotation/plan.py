@@ -8,7 +8,8 @@ Rules:
   nothing is created without its intent, promoted without ``PROMOTING``, retired
   without ``RETIRING`` or ``DISCARDING``, whichever replicas work at the same time;
 * a key that readers have, by the readers' path itself, is never retired: a state that
-  says so is older than the truth (a restored backup) and is corrected instead;
+  says so is older than the truth (a restored backup) and is corrected instead; nor is one
+  that they may have had until just now;
 * who leads may be paused at any point: no rule below trusts that only one acts.
 """
 
@@ -25,6 +26,8 @@ from broker.rotation.model import Phase, Policy, Reason, RotationState
 
 READERS_CHANGED = "readers_changed"
 """Detail of a rotation given up because somebody else wrote the readers' path."""
+OVERTAKEN = "overtaken"
+"""The same, where readers may have had the candidate before: it lives for an overlap more."""
 PINNED = "pinned"
 """Detail of a rotation given up because an operator keeps the old key."""
 WITHDRAWN = "withdrawn"
@@ -219,8 +222,8 @@ def _promoting(s: Situation, state: RotationState) -> Step:
     readers = s.readers or Readers()
     if readers.rotation == state.rotation or readers.version == state.base:
         return Step(Act.PROMOTE)
-    # Every write licensed here checks against ``base``: none can succeed any more.
-    return Step(Act.GIVE_UP, detail=READERS_CHANGED)
+    # Every write licensed here checks against ``base``: none can succeed any more. One may have.
+    return Step(Act.GIVE_UP, detail=OVERTAKEN)
 
 
 def _overlap(s: Situation, state: RotationState) -> Step:
@@ -248,7 +251,7 @@ def _reverting(s: Situation, state: RotationState) -> Step:
     reverted = readers.note is not None and readers.note.reverts == state.rotation
     if reverted or readers.version == state.base:
         return Step(Act.REVERT)
-    return Step(Act.GIVE_UP, detail=READERS_CHANGED)
+    return Step(Act.GIVE_UP, detail=OVERTAKEN)
 
 
 def _reverted(s: Situation, state: RotationState) -> Step:
@@ -261,6 +264,9 @@ def _reverted(s: Situation, state: RotationState) -> Step:
 def _discarding(s: Situation, state: RotationState) -> Step:
     if s.readers is not None and s.readers.holds(state.candidate):
         return Step(Act.ADOPT)
+    left_at = s.seen_at + s.policy.overlap
+    if state.detail == OVERTAKEN and state.wish is not Reason.COMPROMISED and s.now < left_at:
+        return Step(Act.WAIT, left_at)
     return Step(Act.DISCARD)
 
 

@@ -101,7 +101,15 @@ class Rotator:
         asked: list[Asked] = []
 
         def change(state: RotationState) -> RotationState | None:
-            asked[:] = [ask_for(state, actor=actor, compromised=compromised, asked_wall=asked_wall)]
+            asked[:] = [
+                ask_for(
+                    state,
+                    actor=actor,
+                    compromised=compromised,
+                    asked_wall=asked_wall,
+                    in_place=loop.saga.spec.readers is None,
+                )
+            ]
             return asked[0].state
 
         if await self._wish(loop, change):

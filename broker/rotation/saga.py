@@ -89,6 +89,7 @@ class Saga(Making, Switching):
             credential=self.spec.name,
             policy=self.spec.policy,
             wall=self._d.clock.wall(),
+            left=self._left(),
         )
         for key in found.unexplained:
             if key.key_id not in self._reported:

@@ -33,8 +33,13 @@ class Asked:
     """Rotations whose outcome is not the one asked for."""
 
 
-def ask_for(state: RotationState, *, actor: str, compromised: bool, asked_wall: float) -> Asked:
+def ask_for(
+    state: RotationState, *, actor: str, compromised: bool, asked_wall: float, in_place: bool
+) -> Asked:
     """Demand a rotation.
+
+    ``in_place``: it has no overlap in which later demands could find it; so one that has just
+    ended serves them.
 
     Raises:
         RotationFrozen: it is frozen, or pinned and not compromised.
@@ -45,7 +50,7 @@ def ask_for(state: RotationState, *, actor: str, compromised: bool, asked_wall: 
     if _serves(state, compromised=compromised, asked_wall=asked_wall):
         return Asked(None, ended)
     newest = state.past[-1] if state.past else None
-    if not compromised and newest is not None and _just_ended(newest, asked_wall):
+    if in_place and not compromised and newest is not None and _just_ended(newest, asked_wall):
         return Asked(None, ended - {newest.rotation})
     earlier = ended | {state.rotation}
     wish = Reason.COMPROMISED if compromised else Reason.DEMANDED
@@ -65,7 +70,6 @@ def _serves(state: RotationState, *, compromised: bool, asked_wall: float) -> bo
 
 
 def _just_ended(newest: Past, asked_wall: float) -> bool:
-    """In place a rotation has no overlap in which later demands could find it."""
     return newest.result is Result.ROTATED and newest.started_wall >= asked_wall - STORM
 
 

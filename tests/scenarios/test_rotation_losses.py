@@ -289,6 +289,23 @@ async def test_a_key_that_ends_too_soon_is_not_given_to_readers() -> None:
         assert world.violations == []
 
 
+async def test_a_state_restored_within_an_overlap_ends_no_key_early() -> None:
+    """It knows nothing of the overlap any more: the old key looks like an orphan, and is in use."""
+    async with rotation_world(replicas=2, rotated=True) as world:
+        before = world.vault.server.kv.backup(STATE.path)
+        old = world.account.keys[world.served_id()]
+        await world.clock.sleep(POLICY.orphan_age)
+        await world.demand()
+        promoted = world.clock.now()
+        world.vault.server.kv.restore(STATE.path, before)
+        while old.retired_wall is None:
+            await world.clock.sleep(1)
+            assert world.clock.now() < promoted + 1000
+        assert world.clock.now() - promoted >= POLICY.overlap
+        assert "swept" in world.observed.kinds()
+        assert world.judged() == []
+
+
 async def test_the_reason_of_what_goes_on_is_told() -> None:
     """History says that the compromise was taken up again, and by nobody's wish."""
     async with rotation_world(rotated=True) as world:

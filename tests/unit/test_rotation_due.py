@@ -269,6 +269,7 @@ def sorted_out(
     state: RotationState = SWEEPING,
     readers: Readers = MADE,
     wall: float = WALL + DAY,
+    left: bool = True,
 ) -> Orphans:
     return orphans(
         listed,
@@ -278,6 +279,7 @@ def sorted_out(
         credential="search",
         policy=replace(POLICY, orphan_age=2 * DAY),
         wall=wall,
+        left=left,
     )
 
 
@@ -298,3 +300,8 @@ def test_what_is_not_ours_is_not_missed() -> None:
     """A person's key has no label of ours, and a withdrawn one shall be gone."""
     assert sorted_out([], readers=HAND).missing == ""
     assert sorted_out([], readers=TAKEN).missing == ""
+
+
+def test_nothing_is_swept_while_readers_may_use_it() -> None:
+    """The state forgot whose key it was: the readers' path may have held it a moment ago."""
+    assert sorted_out([CURRENT, key("x", label("r0"))], left=False).sweep is None

@@ -17,6 +17,7 @@ from broker.rotation.due import Readers
 from broker.rotation.model import KeyRef, Past, Phase, Policy, Reason, Result, RotationState
 from broker.rotation.plan import (
     CLOCK_DOUBT,
+    OVERTAKEN,
     PINNED,
     READERS_CHANGED,
     WITHDRAWN,
@@ -226,7 +227,7 @@ TABLE: dict[str, tuple[Situation, Step]] = {
     "promoted, and the answer was lost": (situation(of(Phase.PROMOTING), AT2), Step(Act.PROMOTE)),
     "a person was quicker": (
         situation(of(Phase.PROMOTING), HAND),
-        Step(Act.GIVE_UP, detail=READERS_CHANGED),
+        Step(Act.GIVE_UP, detail=OVERTAKEN),
     ),
     "pinned too late": (situation(of(Phase.PROMOTING, pinned=True)), Step(Act.PROMOTE)),
     # overlap
@@ -285,7 +286,7 @@ TABLE: dict[str, tuple[Situation, Step]] = {
     ),
     "a person wrote before": (
         situation(of(Phase.REVERTING, base=8), HAND),
-        Step(Act.GIVE_UP, detail=READERS_CHANGED),
+        Step(Act.GIVE_UP, detail=OVERTAKEN),
     ),
     "given back": (situation(replace(PROMOTED, phase=Phase.REVERTED), BACK), WAIT),
     "given back, and all have left the new one": (
@@ -300,6 +301,18 @@ TABLE: dict[str, tuple[Situation, Step]] = {
     ),
     # discarding
     "discard": (situation(of(Phase.DISCARDING), AT1), Step(Act.DISCARD)),
+    "readers may have had the candidate": (
+        situation(of(Phase.DISCARDING, detail=OVERTAKEN), HAND, seen_at=NOW - 117),
+        Step(Act.WAIT, NOW + 3),
+    ),
+    "and have left it": (
+        situation(of(Phase.DISCARDING, detail=OVERTAKEN), HAND, seen_at=NOW - 120),
+        Step(Act.DISCARD),
+    ),
+    "it is compromised": (
+        situation(of(Phase.DISCARDING, detail=OVERTAKEN, wish=Reason.COMPROMISED), HAND),
+        Step(Act.DISCARD),
+    ),
     "readers have the key that is to be discarded": (
         situation(of(Phase.DISCARDING), AT2),
         Step(Act.ADOPT),
