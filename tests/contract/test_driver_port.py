@@ -234,6 +234,7 @@ async def test_a_new_key_works_and_is_proved(world: World) -> None:
 
     assert world.works(key)
     await world.driver.prove(key)
+    assert set(key.fields) == world.driver.capabilities.fields
 
 
 async def test_a_key_nobody_minted_fails_its_proof(world: World) -> None:
