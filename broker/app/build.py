@@ -14,8 +14,10 @@ from pathlib import Path
 from random import Random
 from typing import Any, Final
 
-from broker.access.authorizer import ListAuthorizer
 from broker.access.caller import Callers
+from broker.access.current import CurrentAuthorizer
+from broker.access.failed_authentications import FailedAuthentications
+from broker.access.limits import Limits as CallerLimits
 from broker.access.token_files import TokenFiles
 from broker.api.admin import create_admin_plane
 from broker.api.data import create_data_plane
@@ -26,12 +28,13 @@ from broker.api.listeners import Listener
 from broker.api.operations import create_operations_plane
 from broker.api.problems import Problems, RequestIds
 from broker.api.sockets import TcpAddress, UnixAddress
-from broker.app import rotation, translate
+from broker.app import policies, rotation, translate
 from broker.app.audit_head import AuditHead
 from broker.app.audit_log import audit_log
 from broker.app.masking import Masking
 from broker.app.process import connections
 from broker.app.proofs import proofs
+from broker.app.tokens import Parts, Tokens, build_tokens
 from broker.app.trail import Trail
 from broker.app.vault import vault_client, vault_login
 from broker.audit.log import AuditLog
@@ -71,7 +74,11 @@ class Broker:
     keepers: Keepers
     callers: Callers
     token_files: TokenFiles
-    authorizer: ListAuthorizer
+    limits: CallerLimits
+    failures: FailedAuthentications
+    authorizer: CurrentAuthorizer
+    service_account: str
+    """Of this pod, for policies; empty: not known."""
     audit: AuditLog
     audit_head: AuditHead
     trail: Trail
@@ -79,6 +86,7 @@ class Broker:
     health: Health
     masking: Masking
     rotation: rotation.Rotation | None
+    tokens: Tokens | None
     fast: FastHandout
     data: list[Listener]
     admin: list[Listener]
@@ -167,7 +175,19 @@ def build(
         environ=environ or {},
     )
     callers = Callers(clock, clients, own_uid=own_uid)
-    authorizer = ListAuthorizer(clients, specs)
+    account = policies.service_account(settings)
+    authorizer = CurrentAuthorizer(
+        policies.authorizer(settings, policies.compiled(settings, service_account=account), clock)
+    )
+    limits = CallerLimits(
+        clock, translate.limit_rules(settings.limits), translate.default_limit(settings.limits)
+    )
+    metrics.limits.watch(lambda: (len(limits.windows), limits.windows.dropped))
+    failures = FailedAuthentications(clock, translate.failed_authentications(settings.limits))
+    tokens = build_tokens(
+        settings,
+        Parts(clock, vault, session, authorizer, audit, metrics, events, redactor.mask),
+    )
     service = HandoutService(
         clock=clock,
         store=store,
@@ -178,6 +198,9 @@ def build(
         reports=keepers if rotates is None else rotates.reports(keepers),
         specs=specs,
         mask=redactor.mask,
+        tokens=None if tokens is None else tokens.store,
+        limits=limits,
+        failures=failures,
         max_wait=settings.listeners.max_wait,
     )
     problems = Problems(clock, RequestIds(rng))
@@ -198,6 +221,9 @@ def build(
         callers=callers,
         token_files=TokenFiles(Path(settings.listeners.socket_directory), callers, own_uid=own_uid),
         authorizer=authorizer,
+        limits=limits,
+        failures=failures,
+        service_account=account,
         audit=audit,
         audit_head=head,
         trail=trail,
@@ -205,7 +231,14 @@ def build(
         health=health,
         masking=masking,
         rotation=rotates,
-        fast=FastHandout(service, problems, specs, clock=clock),
+        tokens=tokens,
+        fast=FastHandout(
+            service,
+            problems,
+            specs,
+            clock=clock,
+            fresh=lambda: tokens is None or tokens.store.fresh,
+        ),
         data=[],
         admin=[],
         operations=[],
@@ -230,6 +263,7 @@ def _listeners(
         events=broker.events,
         problems=problems,
         clock=clock,
+        tokens=None if broker.tokens is None else broker.tokens.desk,
     )
     if configured.unix:
         for client in broker.settings.clients.values():
@@ -246,6 +280,7 @@ def _listeners(
             keepers=broker.keepers,
             vault=lambda: _session_status(broker),
             audit=broker.audit_head.status,
+            tokens=None if broker.tokens is None else broker.tokens.desk,
             replace_token=lambda name: _replace_token(broker, name),
             quit_broker=quit_broker,
             problems=problems,

@@ -51,6 +51,7 @@ from broker.rotation.ports import Rotations
 from broker.rotation.rotator import Rotator
 from broker.rotation.state import Documents
 from broker.settings.domain import Settings
+from broker.settings.domain_access import PolicySettings
 from broker.settings.domain_rotation import KubernetesSettings
 from broker.settings.processes import Process, held, rotates
 from broker.telemetry.events import Events
@@ -124,8 +125,8 @@ class Rotation:
 def narrowed(settings: Settings, process: Process) -> Settings:
     """The part of a configuration that a process needs.
 
-    ``broker rotator`` has no callers: no clients and no data listeners. Either process keeps
-    the credentials that it hands out or rotates, and no others.
+    ``broker rotator`` has no callers: no clients, scoped tokens or data listeners. Either
+    process keeps the credentials that it hands out or rotates, and no others.
 
     Raises:
         SettingsError: the configuration has nothing for a rotator.
@@ -141,7 +142,14 @@ def narrowed(settings: Settings, process: Process) -> Settings:
             remedy="Set rotation.mode: rotator, for this process and for the sidecars.",
         )
     listeners = replace(settings.listeners, unix=False, tcp=())
-    return replace(settings, clients={}, listeners=listeners)
+    return replace(
+        settings,
+        clients={},
+        roles={},
+        policies=PolicySettings(),
+        listeners=listeners,
+        tokens=replace(settings.tokens, store="off", path=""),
+    )
 
 
 def build_rotation(

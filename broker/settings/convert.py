@@ -9,8 +9,11 @@ from __future__ import annotations
 from typing import assert_never
 
 from broker.settings import domain, schema
+from broker.settings.convert_access import policies, role
 from broker.settings.convert_limits import caller_limits
 from broker.settings.convert_rotation import credential_rotation, kubernetes, prove, rotation
+from broker.settings.domain_tokens import TokenSettings
+from broker.settings.schema_tokens import Tokens
 from broker.settings.units import origin, seconds, vault_path
 
 
@@ -39,8 +42,11 @@ def to_domain(file: schema.File) -> domain.Settings:
         },
         credentials={name: _credential(name, one) for name, one in file.credentials.items()},
         limits=caller_limits(file.limits),
+        roles={name: role(name, one) for name, one in file.roles.items()},
+        policies=policies(file.policies),
         rotation=rotation(file.rotation),
         kubernetes=kubernetes(file.kubernetes),
+        tokens=_tokens(file.tokens),
         audit=domain.AuditSettings(
             file=file.audit.file,
             on_failure=file.audit.on_failure,
@@ -53,6 +59,18 @@ def to_domain(file: schema.File) -> domain.Settings:
         stop=domain.StopSettings(
             delay=seconds(file.stop.delay), timeout=seconds(file.stop.timeout)
         ),
+    )
+
+
+def _tokens(tokens: Tokens) -> TokenSettings:
+    return TokenSettings(
+        store=tokens.store,
+        life=seconds(tokens.life),
+        max_life=seconds(tokens.max_life),
+        max_tokens=tokens.max_tokens,
+        mount=vault_path(tokens.mount),
+        path=vault_path(tokens.path) if tokens.path else "",
+        revocation_grace=seconds(tokens.revocation_grace),
     )
 
 

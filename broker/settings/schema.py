@@ -29,9 +29,11 @@ from broker.settings.kinds import (
     VaultPath,
     fault,
 )
+from broker.settings.schema_access import Policies, Role
 from broker.settings.schema_audit import Audit
 from broker.settings.schema_limits import CallerLimits
 from broker.settings.schema_rotation import CredentialRotation, Kubernetes, Prove, Rotation
+from broker.settings.schema_tokens import Tokens
 from broker.settings.section import Section
 from broker.settings.units import Misfit
 
@@ -319,11 +321,18 @@ class File(Section):
     limits: CallerLimits = Field(
         default_factory=CallerLimits, description="How often callers may ask."
     )
+    roles: dict[Name, Role] = Field(
+        {}, description="Roles by name: who may have what, beside the clients' own lists."
+    )
+    policies: Policies = Field(default_factory=Policies, description="Policies in Cedar.")
     rotation: Rotation = Field(
         default_factory=Rotation, description="Who replaces the upstream keys themselves."
     )
     kubernetes: Kubernetes = Field(
         default_factory=Kubernetes, description="The Kubernetes API, for rotation only."
+    )
+    tokens: Tokens = Field(
+        default_factory=Tokens, description="Scoped tokens that callers mint for subjects."
     )
     audit: Audit = Field(default_factory=Audit, description="The record of hand-outs.")
     log: Log = Field(default_factory=Log, description="The broker's own log.")
