@@ -48,6 +48,7 @@ The tree (a test compares it with the classes)::
     │   ├── RotationFrozen
     │   ├── RotationRolledBack
     │   ├── RotationStateUnreadable
+    │   ├── RotationKeyMissing
     │   └── UpstreamError
     │       ├── UpstreamUnavailable
     │       ├── UpstreamRefused
@@ -483,6 +484,16 @@ class RotationStateUnreadable(RotationError):
 
     code = "rotation_state_unreadable"
     remedy = "Update the broker, or restore the state's last good version in Vault."
+
+
+class RotationKeyMissing(RotationError):
+    """The provider does not list the key that readers have."""
+
+    code = "rotation_key_missing"
+    remedy = (
+        "Somebody ended it at the provider, or Vault was restored from a backup older than the "
+        "key: see 'broker rotation history', then 'broker rotate'."
+    )
 
 
 class UpstreamError(RotationError):

@@ -33,6 +33,7 @@ from broker.app.audit_head import AuditHead
 from broker.app.audit_log import audit_log
 from broker.app.masking import Masking
 from broker.app.process import connections
+from broker.app.proofs import proofs
 from broker.app.tokens import Parts, Tokens, build_tokens
 from broker.app.trail import Trail
 from broker.app.vault import vault_client, vault_login
@@ -85,6 +86,7 @@ class Broker:
     trail: Trail
     service: HandoutService
     health: Health
+    masking: Masking
     rotation: rotation.Rotation | None
     tokens: Tokens | None
     fast: FastHandout
@@ -149,6 +151,7 @@ def build(
     store.subscribe(masking.published)
     session.on_change(lambda: masking.token(session.generation))
     retirer = Retirer(clock=clock, vault=vault, session=session, rng=rng)
+    proved = proofs(settings, clock, masking.met)
     keepers = Keepers(
         specs.values(),
         Deps(
@@ -163,11 +166,14 @@ def build(
             new_version=lambda: secrets.token_hex(8),  # never reused, on any replica
             observer=trail,
         ),
+        proofs=proved,
     )
     rotates = rotation.build_rotation(
         settings,
         process,
-        rotation.Parts(clock, rng, vault, session, store, keepers, audit, metrics, events, masking),
+        rotation.Parts(
+            clock, rng, vault, session, store, keepers, audit, metrics, events, masking, proved
+        ),
         environ=environ or {},
     )
     callers = Callers(clock, clients, own_uid=own_uid)
@@ -225,6 +231,7 @@ def build(
         trail=trail,
         service=service,
         health=health,
+        masking=masking,
         rotation=rotates,
         tokens=tokens,
         fast=FastHandout(

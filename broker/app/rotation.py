@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 from secrets import token_hex
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from broker.app import translate_rotation
 from broker.app.masking import Masking
@@ -59,6 +59,9 @@ from broker.telemetry.metrics import Metrics
 from broker.vault.client import VaultClient
 from broker.vault.session import Session
 
+if TYPE_CHECKING:
+    from broker.rotation.drivers.proof import HttpProof
+
 log = logging.getLogger("broker.rotation")
 
 LEASE: Final = "broker-rotation"
@@ -80,6 +83,8 @@ class Parts:
     metrics: Metrics
     events: Events
     masking: Masking
+    proofs: Mapping[str, HttpProof]
+    """Of the credentials that have one of their own."""
 
 
 @dataclass(slots=True)
@@ -175,7 +180,8 @@ def build_rotation(
     else:
         log.info("no election: this process rotates")
     made = drivers(
-        settings, DriverParts(parts.clock, parts.rng, parts.store, parts.vault, parts.session)
+        settings,
+        DriverParts(parts.clock, parts.rng, parts.store, parts.vault, parts.session, parts.proofs),
     )
     parts.metrics.rotation.configure(tuple(specs))
     rotator = Rotator(

@@ -426,7 +426,7 @@ class HandoutService:
             name: the credential.
             request: for the audit.
             version: the version that was handed out; checked here, as are the next two.
-            status: the upstream's HTTP status; only 401 has the credential looked at again.
+            status: the upstream's; those of ``report_statuses`` have the credential looked at.
             detail: the caller's own words, for the log.
 
         Raises:
@@ -440,7 +440,9 @@ class HandoutService:
             report = Report.read(version, status, detail)
         result = "cancelled"
         try:
-            document = await self._reporting.take(key, report)
+            spec = self._specs.get(key.name)
+            counted = () if spec is None else spec.report_statuses
+            document = await self._reporting.take(key, report, counted)
             result = "newer"
         except Exception as error:
             result = outcome(error)

@@ -16,6 +16,7 @@ from broker.settings.domain_limits import CallerLimitSettings
 from broker.settings.domain_rotation import (
     CredentialRotationSettings,
     KubernetesSettings,
+    ProveSettings,
     RotationSettings,
 )
 from broker.settings.domain_tokens import TokenSettings
@@ -156,7 +157,10 @@ class CredentialSettings:
     margin: float = 5.0
     refused_interval: float = 60.0
     required: bool = True
+    prove: ProveSettings | None = None
+    report_statuses: tuple[int, ...] = (401,)
     rotation: CredentialRotationSettings | None = None
+    """Its ``prove`` is the credential's own when it has none itself."""
 
 
 @dataclass(frozen=True, slots=True)

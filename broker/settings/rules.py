@@ -29,6 +29,7 @@ from broker.settings.rules_access import access_rules, granted, has_policies
 from broker.settings.rules_audit import audit_rules
 from broker.settings.rules_credentials import credential_rules
 from broker.settings.rules_limits import limit_rules
+from broker.settings.rules_requests import proof_rules
 from broker.settings.rules_rotation import lends, rotation_rules
 from broker.settings.rules_tokens import token_rules
 from broker.settings.units import Endpoint, endpoint, is_loopback
@@ -54,6 +55,9 @@ def check(settings: Settings, *, uid: int | None, known: Collection[str] = ()) -
         yield from _client(client, settings.listeners, names, uid)
     for credential in settings.credentials.values():
         yield from credential_rules(credential)
+        if credential.prove is not None:
+            at = ("credentials", credential.name, "prove")
+            yield from proof_rules(credential, credential.prove, at)
     yield from limit_rules(settings, names)
     yield from rotation_rules(settings, names)
     yield from access_rules(settings, names)

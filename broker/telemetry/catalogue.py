@@ -87,6 +87,8 @@ STEPS: Final = frozenset(
         "adopted",
         "swept",
         "orphan_seen",
+        "key_missing",
+        "restored",
         "suspected",
         "frozen",
         "unfrozen",
