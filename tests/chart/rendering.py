@@ -170,6 +170,16 @@ CASES: dict[str, dict[str, Any]] = {
     },
     "no network policy": {"networkPolicy": {"enabled": False}},
     "an account of one's own": {"serviceAccount": {"create": False, "name": "mine"}},
+    "audit on a volume": {
+        "audit": {"file": "/var/log/broker/audit.log", "volume": {"type": "emptyDir"}},
+    },
+    "audit on a claim": {
+        "audit": {
+            "file": "/var/lib/broker-audit/audit.log",
+            "volume": {"type": "claim", "claim": "audit"},
+        },
+        "deployment": {"strategy": {"type": "Recreate"}},
+    },
     "KV 1 and a written lease": {
         "credentials": {
             "old": {"source": {"kind": "kv", "mount": "kv1", "path": "old", "version": 1}},
