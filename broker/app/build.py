@@ -27,12 +27,13 @@ from broker.api.operations import create_operations_plane
 from broker.api.problems import Problems, RequestIds
 from broker.api.sockets import TcpAddress, UnixAddress
 from broker.app import rotation, translate
+from broker.app.audit_head import AuditHead
+from broker.app.audit_log import audit_log
 from broker.app.masking import Masking
 from broker.app.process import connections
+from broker.app.trail import Trail
 from broker.app.vault import vault_client, vault_login
-from broker.audit.chain import Chain
 from broker.audit.log import AuditLog
-from broker.audit.sinks import opener
 from broker.clock import Clock
 from broker.credentials.keeper import Deps
 from broker.credentials.keepers import Keepers
@@ -71,6 +72,8 @@ class Broker:
     token_files: TokenFiles
     authorizer: ListAuthorizer
     audit: AuditLog
+    audit_head: AuditHead
+    trail: Trail
     service: HandoutService
     health: Health
     rotation: rotation.Rotation | None
@@ -118,6 +121,10 @@ def build(
     clients = translate.clients(settings)
     events = Events(metrics)
     vault = vault_client(settings.vault, clock=clock, metrics=metrics)
+    audit = audit_log(settings.audit, clock=clock, metrics=metrics)
+    head = AuditHead(audit, events, clock)
+    metrics.audit_sequence = head.sequence
+    trail = Trail(audit, clock)
     session = Session(
         vault,
         vault_login(settings.vault.auth, vault),
@@ -125,6 +132,7 @@ def build(
         rng=rng,
         metrics=metrics,
         linger=settings.vault.timeout + LINGER,
+        observer=trail,
     )
     store = CredentialStore(clock)
     masking = Masking(clock, redactor)
@@ -143,14 +151,8 @@ def build(
             recorder=metrics,
             events=events,
             new_version=lambda: secrets.token_hex(8),  # never reused, on any replica
+            observer=trail,
         ),
-    )
-    audit = AuditLog(
-        opener(settings.audit.file),
-        clock=clock,
-        metrics=metrics,
-        on_failure=settings.audit.on_failure,
-        chain=Chain(),
     )
     rotates = rotation.build_rotation(
         settings,
@@ -191,6 +193,8 @@ def build(
         token_files=TokenFiles(Path(settings.listeners.socket_directory), callers, own_uid=own_uid),
         authorizer=authorizer,
         audit=audit,
+        audit_head=head,
+        trail=trail,
         service=service,
         health=health,
         rotation=rotates,
@@ -234,6 +238,7 @@ def _listeners(
             health=broker.health,
             keepers=broker.keepers,
             vault=lambda: _session_status(broker),
+            audit=broker.audit_head.status,
             replace_token=lambda name: _replace_token(broker, name),
             quit_broker=quit_broker,
             problems=problems,

@@ -7,6 +7,7 @@ Rules:
 
 * a bad file changes nothing and says so once; the last good configuration stays;
 * what needs a restart is named by its key and waits for one;
+* each change is in the audit, applied or refused, by the names of its keys;
 * SIGHUP also opens the audit file anew and reads the TLS files again.
 """
 
@@ -90,6 +91,7 @@ class Reload:
             log.error(
                 "the changed configuration cannot be used, the last good one stays: %s", errors
             )
+            self._broker.trail.configured("refused", digest=self._digest, reason=errors.code)
             return
         for one in loaded.advice:
             log.warning("%s. %s", one, one.remedy)
@@ -99,6 +101,9 @@ class Reload:
         if difference.hot:
             await self._apply(difference)
             log.info("configuration applied: %s", ", ".join(difference.hot))
+        self._broker.trail.configured(
+            "applied", digest=self._digest, keys=difference.hot, restart=difference.restart
+        )
 
     async def _apply(self, difference: Difference) -> None:
         broker, settings = self._broker, difference.effective

@@ -14,8 +14,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Sequence
 
+from broker.audit.lifecycle import rotation_line
 from broker.audit.log import AuditLog
-from broker.audit.record import Stamp, rotation_line
+from broker.audit.record import Stamp
 from broker.errors import AuditUnavailable
 from broker.rotation.ports import Observer, Standing, StepTaken
 from broker.telemetry.events import Events

@@ -31,6 +31,15 @@ class Audit(Protocol):
         """Write what is staged now."""
         ...
 
+    @property
+    def durable(self) -> bool:
+        """Whether ``synced`` waits for the disk."""
+        ...
+
+    async def synced(self) -> None:
+        """Return when the disk has what was written; ``AuditUnavailable`` when it has not."""
+        ...
+
 
 class Recorder(Protocol):
     """The part of ``telemetry.metrics.Metrics`` that the service writes to."""

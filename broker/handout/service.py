@@ -223,6 +223,19 @@ class HandoutService:
         """Do now what waits for the end of the turn."""
         self._audit.commit()
 
+    @property
+    def durable(self) -> bool:
+        """Whether an answer waits for the disk: then the hot path has none."""
+        return self._audit.durable
+
+    async def synced(self) -> None:
+        """Return when the records of what was handed out so far are where they must be.
+
+        Raises:
+            AuditUnavailable: they are not, and nothing may leave.
+        """
+        await self._audit.synced()
+
     def settled(self, held: Pass, started: float, refusal: Exception | None) -> None:
         """Count what became of a staged hand-out."""
         result = held.result if refusal is None else outcome(refusal)

@@ -59,6 +59,7 @@ _WORDS: Final[Mapping[str, tuple[str, str]]] = {
     "model_type": ("is not a mapping", "Write 'key: value' lines below it, indented."),
     "model_attributes_type": ("is not a mapping", "Write 'key: value' lines below it, indented."),
     "string_too_short": ("is empty", EMPTY),
+    "too_short": ("is an empty list", EMPTY),
 }
 
 

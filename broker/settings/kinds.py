@@ -19,7 +19,7 @@ FAULT: Final = "broker_fault"
 """Kind of the faults that carry their own words (``message``, ``remedy``)."""
 
 
-def _text(read: Callable[[str], object]) -> AfterValidator:
+def read_by(read: Callable[[str], object]) -> AfterValidator:
     """Validate a text by a reader of ``units``; keep the text."""
 
     def check(text: str) -> str:
@@ -48,24 +48,24 @@ def _no_bare_number(value: Any) -> Any:
 Duration: TypeAlias = Annotated[
     str,
     BeforeValidator(_no_bare_number),
-    _text(units.seconds),
+    read_by(units.seconds),
     Field(json_schema_extra={"pattern": units.DURATION, "x-kind": "duration"}),
 ]
 Name: TypeAlias = Annotated[str, StringConstraints(pattern=units.NAME)]
 Endpoint: TypeAlias = Annotated[
-    str, _text(units.endpoint), Field(json_schema_extra={"x-kind": "address"})
+    str, read_by(units.endpoint), Field(json_schema_extra={"x-kind": "address"})
 ]
 Origin: TypeAlias = Annotated[
-    str, _text(units.origin), Field(json_schema_extra={"x-kind": "origin"})
+    str, read_by(units.origin), Field(json_schema_extra={"x-kind": "origin"})
 ]
 VaultPath: TypeAlias = Annotated[
     str,
-    _text(units.vault_path),
+    read_by(units.vault_path),
     Field(json_schema_extra={"minLength": 1, "x-kind": "path in Vault"}),
 ]
 EndpointOrNone: TypeAlias = Annotated[
     str,
-    _text(lambda text: text and units.endpoint(text)),
+    read_by(lambda text: text and units.endpoint(text)),
     Field(json_schema_extra={"x-kind": "address"}),
 ]
 HeaderName: TypeAlias = Annotated[str, StringConstraints(pattern=units.HEADER)]

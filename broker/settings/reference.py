@@ -98,6 +98,8 @@ def _kind(one: Mapping[str, Any]) -> str:
         return "mapping"
     if one["type"] == "array":
         kind = _kind(one["items"])
+        if "enum" in one["items"]:
+            return f"list of {kind}"
         return f"list of {kind}es" if kind.endswith("s") else f"list of {kind}s"
     if one["type"] == "object":
         return "mapping by name"

@@ -28,6 +28,8 @@ from broker.settings.kinds import (
     VaultPath,
     fault,
 )
+from broker.settings.schema_audit import Audit
+from broker.settings.schema_limits import CallerLimits
 from broker.settings.schema_rotation import CredentialRotation, Kubernetes, Rotation
 from broker.settings.section import Section
 from broker.settings.units import Misfit
@@ -271,15 +273,6 @@ class Credential(Section):
     )
 
 
-class Audit(Section):
-    """The record of hand-outs."""
-
-    file: Line = Field("", description="File the records are appended to; empty: standard output.")
-    on_failure: Literal["refuse", "allow"] = Field(
-        "refuse", description="What to do with a hand-out whose record cannot be written."
-    )
-
-
 class Log(Section):
     """The broker's own log, on standard error."""
 
@@ -310,6 +303,9 @@ class File(Section):
         {}, description="Callers by name; the name is a directory's name too."
     )
     credentials: dict[Name, Credential] = Field({}, description="Credentials by name.")
+    limits: CallerLimits = Field(
+        default_factory=CallerLimits, description="How often callers may ask."
+    )
     rotation: Rotation = Field(
         default_factory=Rotation, description="Who replaces the upstream keys themselves."
     )

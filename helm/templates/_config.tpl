@@ -81,5 +81,5 @@ group: {{ int64 $root.Values.security.fsGroup }}
 {{- end -}}
 {{- with include "broker.rotations" . | fromJson -}}{{- $_ := set $config "rotations" . -}}{{- end -}}
 {{- with .Values.policies -}}{{- $_ := set $config "texts" . -}}{{- end -}}
-{{- omit $config "credentials" "log" | toJson | sha256sum -}}
+{{- omit $config "credentials" "limits" "log" | toJson | sha256sum -}}
 {{- end -}}

@@ -19,7 +19,7 @@
 {{- define "broker.processVolumes" -}}
 {{- $root := index . 0 -}}{{- $tls := $root.Values.vault.tls -}}
 - name: broker-config
-  {{- if $root.Values.policies }}
+  {{- if and $root.Values.policies (ne (index . 1) (include "broker.rotatorConfigName" $root)) }}
   projected:
     sources:
       - configMap: {name: {{ index . 1 }}}

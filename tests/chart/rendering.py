@@ -173,6 +173,17 @@ CASES: dict[str, dict[str, Any]] = {
     "audit on a volume": {
         "audit": {"file": "/var/log/broker/audit.log", "volume": {"type": "emptyDir"}},
     },
+    "limits, and an audit log with a key that is rotated": {
+        "audit": {
+            "file": "/var/log/broker/audit.log",
+            "keySecret": "audit-key",
+            "volume": {"type": "emptyDir"},
+        },
+        "settings": {
+            "limits": {"failed_authentications": "10/minute"},
+            "audit": {"max_bytes": 104857600, "keep": 3, "sync": True},
+        },
+    },
     "audit on a claim": {
         "audit": {
             "file": "/var/lib/broker-audit/audit.log",

@@ -187,6 +187,7 @@ HOT = [
     {"servers": {"search-mcp": {"credentials": ["search-api"]}}},
     {"log": {"level": "debug"}},
     {"audit": {"onFailure": "allow"}},
+    {"settings": {"limits": {"default": "5/second"}}},
 ]
 COLD = [
     {"vault": {"timeout": "5s"}},
@@ -195,6 +196,8 @@ COLD = [
     {"servers": {"search-mcp": {"proof": "token_and_uid"}}},
     {"audit": {"file": "/tmp/audit.log"}},
     {"stop": {"brokerSeconds": 30}},
+    {"audit": {"keySecret": "audit-key"}},
+    {"audit": {"file": "/var/log/b/a.log"}, "settings": {"audit": {"sync": True}}},
 ]
 
 

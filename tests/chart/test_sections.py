@@ -11,6 +11,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from broker.settings.load import parse_settings
 from tests.chart.cases_rotation import values
 from tests.chart.rendering import CASES, CHART, Release, containers, merged, refusal, render
 
@@ -47,29 +48,47 @@ def judge(release: Release) -> None:
 
 @pytest.mark.parametrize("mode", ["off", "rotator"])
 def test_policies_stand_where_the_configuration_names_them(mode: str) -> None:
-    """One volume has broker.yaml and policies/, in every pod of ours; no server mounts it."""
+    """One volume has broker.yaml and policies/; no server mounts it, a rotator needs none."""
     base = values("rotator") if mode == "rotator" else {}
     release = render(merged(base, {"policies": POLICIES}))
     judge(release)
     (held,) = (one for one in release.all("ConfigMap") if "search.cedar" in one["data"])
     assert held["data"] == POLICIES
     paths = [f"/etc/broker/policies/{name}" for name in sorted(POLICIES)]
-    found = configurations(release)
-    assert len(found) == (2 if mode == "rotator" else 1)
-    assert all(one["policies"] == paths for one in found)
+    config, *rotators = configurations(release)
+    assert config["policies"] == paths
+    assert len(rotators) == (mode == "rotator")
     for pod in pods(release):
         (volume,) = (one for one in pod["volumes"] if one["name"] == "broker-config")
+        holders = [
+            one["name"]
+            for one in containers(pod)
+            if "broker-config" in {each["name"] for each in one["volumeMounts"]}
+        ]
+        assert holders == [ours(pod)["name"]]
+        if "configMap" in volume:
+            assert volume["configMap"]["name"].endswith("rotator-config")
+            continue
         settings, policies = volume["projected"]["sources"]
-        assert settings["configMap"]["name"].endswith("config")
+        assert settings["configMap"]["name"].endswith("broker-config")
         assert policies["configMap"]["name"] == held["metadata"]["name"]
         mount = {one["name"]: one for one in ours(pod)["volumeMounts"]}["broker-config"]
         assert mount == {"name": "broker-config", "mountPath": "/etc/broker", "readOnly": True}
         items = policies["configMap"]["items"]
         assert [f"/etc/broker/{one['path']}" for one in items] == paths
         assert {one["key"] for one in items} == set(POLICIES)
-        for one in containers(pod):
-            if one["name"] == "search-mcp":
-                assert "broker-config" not in {each["name"] for each in one["volumeMounts"]}
+
+
+def test_what_is_about_callers_is_not_the_rotators() -> None:
+    """Its file names no client, so limits and policies that do would be faults in it."""
+    limits = {"rules": {"search": {"rate": "5/second", "clients": ["search-mcp"]}}}
+    change = merged(values("rotator"), {"settings": {"limits": limits}, "policies": POLICIES})
+    release = render(change)
+    broker, rotator = configurations(release)
+    assert broker["limits"] == limits
+    assert not {"limits", "policies"} & set(rotator)
+    text = yaml.safe_dump(rotator)
+    assert parse_settings(text, file="rotator.yaml", environ={}, uid=65532).settings.clients == {}
 
 
 def test_a_changed_policy_rolls_the_pods() -> None:
@@ -156,10 +175,10 @@ def further(tmp_path: Path) -> Path:
 
 def test_further_sections_arrive_as_they_are(further: Path) -> None:
     """In both processes' files, beside what other values make of the same section."""
-    sections = {"limits": {"per_caller": "10/s"}, "audit": {"keep": 3}, "log": {"more": False}}
+    sections = {"further": {"per_caller": "10/s"}, "audit": {"keep": 3}, "log": {"more": False}}
     change = merged(values("rotator"), {"settings": sections, "audit": {"file": "/a/b"}})
     for found in configurations(render(change, path=further)):
-        assert found["limits"] == {"per_caller": "10/s"}
+        assert found["further"] == {"per_caller": "10/s"}
         assert found["audit"] == {"file": "/a/b", "on_failure": "refuse", "keep": 3}
         assert found["log"] == {"level": "info", "format": "json", "more": False}
 

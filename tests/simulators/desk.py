@@ -68,6 +68,11 @@ class AuditSimulator:
     def commit(self) -> None:
         """See ``AuditLog.commit``."""
 
+    durable = False
+
+    async def synced(self) -> None:
+        """See ``AuditLog.synced``."""
+
 
 class RecorderSimulator:
     """Implements ``handout.ports.Recorder``."""

@@ -15,7 +15,12 @@ from mcp.types import TextContent
 from broker.client import redaction
 from broker.client.mcp import install, text_for_model
 from broker.client.testing import FakeBroker
-from broker.errors import BrokerUnreachable, CredentialUnavailable, CredentialUnknown
+from broker.errors import (
+    BrokerUnreachable,
+    CredentialUnavailable,
+    CredentialUnknown,
+    TooManyRequests,
+)
 from tests.simulators.clock import EPOCH, ManualClock
 
 KEY = "canary-key-of-the-mcp-test"
@@ -156,6 +161,12 @@ def test_text_without_times() -> None:
     )
     assert text_for_model(BrokerUnreachable("No answer."), wall=EPOCH) == (
         "No answer. Trying again later can help."
+    )
+    assert text_for_model(TooManyRequests("Too often."), wall=EPOCH) == (
+        "Too often. Trying again later can help."
+    )
+    assert text_for_model(TooManyRequests("Too often.", retry_after=11.5), wall=EPOCH) == (
+        "Too often. Trying again in 12 s can help."
     )
     assert text_for_model(CredentialUnknown("None."), wall=EPOCH) == (
         "None. Trying again will not help."
