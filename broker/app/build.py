@@ -14,8 +14,10 @@ from pathlib import Path
 from random import Random
 from typing import Any, Final
 
-from broker.access.authorizer import ListAuthorizer
 from broker.access.caller import Callers
+from broker.access.current import CurrentAuthorizer
+from broker.access.failed_authentications import FailedAuthentications
+from broker.access.limits import Limits as CallerLimits
 from broker.access.token_files import TokenFiles
 from broker.api.admin import create_admin_plane
 from broker.api.data import create_data_plane
@@ -26,7 +28,7 @@ from broker.api.listeners import Listener
 from broker.api.operations import create_operations_plane
 from broker.api.problems import Problems, RequestIds
 from broker.api.sockets import TcpAddress, UnixAddress
-from broker.app import rotation, translate
+from broker.app import policies, rotation, translate
 from broker.app.audit_head import AuditHead
 from broker.app.audit_log import audit_log
 from broker.app.masking import Masking
@@ -70,7 +72,11 @@ class Broker:
     keepers: Keepers
     callers: Callers
     token_files: TokenFiles
-    authorizer: ListAuthorizer
+    limits: CallerLimits
+    failures: FailedAuthentications
+    authorizer: CurrentAuthorizer
+    service_account: str
+    """Of this pod, for policies; empty: not known."""
     audit: AuditLog
     audit_head: AuditHead
     trail: Trail
@@ -161,7 +167,15 @@ def build(
         environ=environ or {},
     )
     callers = Callers(clock, clients, own_uid=own_uid)
-    authorizer = ListAuthorizer(clients, specs)
+    account = policies.service_account(settings)
+    authorizer = CurrentAuthorizer(
+        policies.authorizer(settings, policies.compiled(settings, service_account=account), clock)
+    )
+    limits = CallerLimits(
+        clock, translate.limit_rules(settings.limits), translate.default_limit(settings.limits)
+    )
+    metrics.limits.watch(lambda: (len(limits.windows), limits.windows.dropped))
+    failures = FailedAuthentications(clock, translate.failed_authentications(settings.limits))
     service = HandoutService(
         clock=clock,
         store=store,
@@ -172,6 +186,8 @@ def build(
         reports=keepers if rotates is None else rotates.reports(keepers),
         specs=specs,
         mask=redactor.mask,
+        limits=limits,
+        failures=failures,
         max_wait=settings.listeners.max_wait,
     )
     problems = Problems(clock, RequestIds(rng))
@@ -192,6 +208,9 @@ def build(
         callers=callers,
         token_files=TokenFiles(Path(settings.listeners.socket_directory), callers, own_uid=own_uid),
         authorizer=authorizer,
+        limits=limits,
+        failures=failures,
+        service_account=account,
         audit=audit,
         audit_head=head,
         trail=trail,

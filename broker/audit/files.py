@@ -1,8 +1,7 @@
 """The files of one audit log, and where its chain stands.
 
 Duty: name and order the files that rotation makes; find the last link in them.
-Not its duty: writing them (``sinks``, ``rotating``), judging them (``verify``), which is
-where a link is read.
+Not its duty: writing them (``sinks``, ``rotating``), judging them (``verify``).
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from broker.audit.descriptors import read_end
-from broker.audit.verify import Head, link_of
+from broker.audit.links import Head, link_of
 from broker.errors import SettingsError
 
 KEY_SIZES: Final = range(32, 65)

@@ -95,6 +95,8 @@ class AuditLog:
         """Bytes of the first one that the target already has."""
         self._lost = 0
         """Lines that went unwritten since the last gap record."""
+        self._losses = 0
+        """Lines that went unwritten in all."""
         self._failing = False
         self._loop: asyncio.AbstractEventLoop | None = None
         """The loop that watches for the pipe to be writable."""
@@ -122,6 +124,22 @@ class AuditLog:
         refusal = self._take((line,))[0]
         if refusal is not None:
             raise refusal
+
+    def note(self, line: bytes) -> bool:
+        """Write one record of what has happened already: nothing can be refused any more.
+
+        Returns:
+            False when it cannot be written: it counts as lost, whatever ``on_failure`` says,
+            and a record of the gap follows.
+        """
+        self.commit()
+        configured, self._on_failure = self._on_failure, "allow"
+        losses = self._losses
+        try:
+            self._take((line,))
+        finally:
+            self._on_failure = configured
+        return self._losses == losses
 
     def stage(self, line: bytes, settle: Settle) -> None:
         """Write one record at the end of this turn of the loop, and then tell ``settle``."""
@@ -357,6 +375,7 @@ class AuditLog:
             log.error("audit records cannot be written: %s", reason)
         if self._on_failure == "allow":
             self._lost += 1
+            self._losses += 1
             self._metrics.audit_record("lost")
             return None
         self._metrics.audit_record("refused")

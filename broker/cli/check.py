@@ -49,11 +49,13 @@ def call(arguments: argparse.Namespace) -> int:
     """
     import asyncio
 
+    from broker.app.policies import compiled, remarks
     from broker.app.rotation import narrowed
     from broker.settings.load import load
 
     loaded = load(arguments.config, os.environ, uid=os.geteuid())
-    say.advice(loaded.advice)
+    say.advice((*loaded.advice, *remarks(loaded.settings, loaded.place)))
+    compiled(loaded.settings, file=arguments.config)
     # As the process would: a sidecar beside a rotator may not read what only drivers use.
     settings = narrowed(loaded.settings, arguments.process)
     what = {"credential": len(settings.credentials), "client": len(settings.clients)}

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import assert_never
 
 from broker.settings import domain, schema
+from broker.settings.convert_access import policies, role
 from broker.settings.convert_limits import caller_limits
 from broker.settings.convert_rotation import credential_rotation, kubernetes, rotation
 from broker.settings.units import origin, seconds, vault_path
@@ -39,6 +40,8 @@ def to_domain(file: schema.File) -> domain.Settings:
         },
         credentials={name: _credential(name, one) for name, one in file.credentials.items()},
         limits=caller_limits(file.limits),
+        roles={name: role(name, one) for name, one in file.roles.items()},
+        policies=policies(file.policies),
         rotation=rotation(file.rotation),
         kubernetes=kubernetes(file.kubernetes),
         audit=domain.AuditSettings(

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from broker.settings.domain_access import PolicySettings, RoleSettings
 from broker.settings.domain_limits import CallerLimitSettings
 from broker.settings.domain_rotation import (
     CredentialRotationSettings,
@@ -200,6 +201,8 @@ class Settings:
     clients: Mapping[str, ClientSettings] = field(default_factory=dict)
     credentials: Mapping[str, CredentialSettings] = field(default_factory=dict)
     limits: CallerLimitSettings = field(default_factory=CallerLimitSettings)
+    roles: Mapping[str, RoleSettings] = field(default_factory=dict)
+    policies: PolicySettings = field(default_factory=PolicySettings)
     rotation: RotationSettings = field(default_factory=RotationSettings)
     kubernetes: KubernetesSettings = field(default_factory=KubernetesSettings)
     audit: AuditSettings = field(default_factory=AuditSettings)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Annotated, Any, Final, TypeAlias
+from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
 from pydantic_core import PydanticCustomError
@@ -45,6 +46,15 @@ def _no_bare_number(value: Any) -> Any:
     return value
 
 
+def _zone(text: str) -> None:
+    try:
+        ZoneInfo(text)
+    except (ValueError, OSError, LookupError):
+        raise units.Misfit(
+            "is no time zone", "Write a name of the tz database: UTC, Europe/Zurich."
+        ) from None
+
+
 Duration: TypeAlias = Annotated[
     str,
     BeforeValidator(_no_bare_number),
@@ -75,6 +85,31 @@ Pointer: TypeAlias = Annotated[
     Field(json_schema_extra={"x-kind": "JSON pointer"}),
 ]
 FieldName: TypeAlias = Annotated[str, StringConstraints(pattern=units.FIELD)]
+ArgumentName: TypeAlias = Annotated[str, StringConstraints(pattern=units.FIELD)]
+Glob: TypeAlias = Annotated[
+    str,
+    StringConstraints(pattern=r"^[^\x00-\x1f\x7f]+$"),
+    Field(json_schema_extra={"x-kind": "glob"}),
+]
+ToolGlob: TypeAlias = Annotated[
+    str,
+    StringConstraints(pattern=units.TOOL_GLOB),
+    Field(json_schema_extra={"x-kind": "tool glob"}),
+]
+PathGlob: TypeAlias = Annotated[
+    str, read_by(units.path_glob), Field(json_schema_extra={"minLength": 1, "x-kind": "path glob"})
+]
+Network: TypeAlias = Annotated[
+    str, read_by(units.network), Field(json_schema_extra={"x-kind": "network"})
+]
+DayTime: TypeAlias = Annotated[
+    str,
+    StringConstraints(pattern=units.DAY_TIME),
+    Field(json_schema_extra={"x-kind": "time of day"}),
+]
+Zone: TypeAlias = Annotated[
+    str, read_by(_zone), Field(json_schema_extra={"minLength": 1, "x-kind": "time zone"})
+]
 Id: TypeAlias = Annotated[int, Field(ge=0, le=2**32 - 2)]
 Line: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]*$")]
 """A text without control characters, so that no header or path can be split by it."""

@@ -28,6 +28,7 @@ from broker.settings.kinds import (
     VaultPath,
     fault,
 )
+from broker.settings.schema_access import Policies, Role
 from broker.settings.schema_audit import Audit
 from broker.settings.schema_limits import CallerLimits
 from broker.settings.schema_rotation import CredentialRotation, Kubernetes, Rotation
@@ -306,6 +307,10 @@ class File(Section):
     limits: CallerLimits = Field(
         default_factory=CallerLimits, description="How often callers may ask."
     )
+    roles: dict[Name, Role] = Field(
+        {}, description="Roles by name: who may have what, beside the clients' own lists."
+    )
+    policies: Policies = Field(default_factory=Policies, description="Policies in Cedar.")
     rotation: Rotation = Field(
         default_factory=Rotation, description="Who replaces the upstream keys themselves."
     )

@@ -81,6 +81,8 @@ class Metrics:
         self._started = self._clock.wall()
         self.rotation = RotationMetrics()
         self.limits = LimitMetrics()
+        self.limited = self.limits.limited
+        self.failure_limited = self.limits.failure_limited
         self._credentials: dict[str, _Credential] = {}
         self._clients: frozenset[str] = frozenset()
         self._states = dict.fromkeys(c.STATES, 0)

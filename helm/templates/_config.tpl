@@ -27,9 +27,9 @@
 {{- if ne (include "broker.rotationMode" .) "off" -}}
 {{- $_ := set $config "rotation" (include "broker.config.rotation" . | fromJson) -}}
 {{- end -}}
-{{- $policies := list -}}
-{{- range $name := keys .Values.policies | sortAlpha -}}{{- $policies = append $policies (printf "/etc/broker/policies/%s" $name) -}}{{- end -}}
-{{- with $policies -}}{{- $_ := set $config "policies" . -}}{{- end -}}
+{{- $files := list -}}
+{{- range $name := keys .Values.policies | sortAlpha -}}{{- $files = append $files (printf "policies/%s" $name) -}}{{- end -}}
+{{- with $files -}}{{- $_ := set $config "policies" (dict "files" .) -}}{{- end -}}
 {{- /* The schema lets nothing through that stands above. */ -}}
 {{- merge $config (deepCopy .Values.settings) | toYaml -}}
 {{- end -}}
@@ -80,6 +80,5 @@ group: {{ int64 $root.Values.security.fsGroup }}
 {{- $_ := set $config.clients $name (omit $client "credentials") -}}
 {{- end -}}
 {{- with include "broker.rotations" . | fromJson -}}{{- $_ := set $config "rotations" . -}}{{- end -}}
-{{- with .Values.policies -}}{{- $_ := set $config "texts" . -}}{{- end -}}
-{{- omit $config "credentials" "limits" "log" | toJson | sha256sum -}}
+{{- omit $config "credentials" "limits" "log" "policies" "roles" | toJson | sha256sum -}}
 {{- end -}}

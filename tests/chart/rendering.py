@@ -184,6 +184,13 @@ CASES: dict[str, dict[str, Any]] = {
             "audit": {"max_bytes": 104857600, "keep": 3, "sync": True},
         },
     },
+    "roles and policies": {
+        "policies": {"search.cedar": "permit (principal, action, resource);"},
+        "settings": {
+            "roles": {"search": {"callers": ["search-mcp"], "credentials": ["search-api"]}},
+            "policies": {"zone": "Europe/Berlin"},
+        },
+    },
     "audit on a claim": {
         "audit": {
             "file": "/var/lib/broker-audit/audit.log",

@@ -188,6 +188,9 @@ HOT = [
     {"log": {"level": "debug"}},
     {"audit": {"onFailure": "allow"}},
     {"settings": {"limits": {"default": "5/second"}}},
+    {"settings": {"roles": {"search": {"callers": ["search-mcp"], "credentials": ["search-api"]}}}},
+    {"policies": {"a.cedar": "permit (principal, action, resource);"}},
+    {"settings": {"policies": {"zone": "Europe/Berlin"}}},
 ]
 COLD = [
     {"vault": {"timeout": "5s"}},

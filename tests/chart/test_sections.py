@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,14 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from broker.settings.load import parse_settings
+from broker.access.policies import Policies
+from broker.app.policies import compiled
+from broker.errors import SettingsErrors
+from broker.settings.load import load, parse_settings
 from tests.chart.cases_rotation import values
 from tests.chart.rendering import CASES, CHART, Release, containers, merged, refusal, render
 
+README = (CHART / "README.md").read_text()
 POLICIES = {
     "search.cedar": "permit (principal, action, resource);",
     "night.cedar": "forbid (principal, action, resource) when { false };",
@@ -54,9 +59,9 @@ def test_policies_stand_where_the_configuration_names_them(mode: str) -> None:
     judge(release)
     (held,) = (one for one in release.all("ConfigMap") if "search.cedar" in one["data"])
     assert held["data"] == POLICIES
-    paths = [f"/etc/broker/policies/{name}" for name in sorted(POLICIES)]
+    paths = [f"policies/{name}" for name in sorted(POLICIES)]  # from broker.yaml's directory
     config, *rotators = configurations(release)
-    assert config["policies"] == paths
+    assert config["policies"] == {"files": paths}
     assert len(rotators) == (mode == "rotator")
     for pod in pods(release):
         (volume,) = (one for one in pod["volumes"] if one["name"] == "broker-config")
@@ -75,7 +80,7 @@ def test_policies_stand_where_the_configuration_names_them(mode: str) -> None:
         mount = {one["name"]: one for one in ours(pod)["volumeMounts"]}["broker-config"]
         assert mount == {"name": "broker-config", "mountPath": "/etc/broker", "readOnly": True}
         items = policies["configMap"]["items"]
-        assert [f"/etc/broker/{one['path']}" for one in items] == paths
+        assert [one["path"] for one in items] == paths
         assert {one["key"] for one in items} == set(POLICIES)
 
 
@@ -91,14 +96,31 @@ def test_what_is_about_callers_is_not_the_rotators() -> None:
     assert parse_settings(text, file="rotator.yaml", environ={}, uid=65532).settings.clients == {}
 
 
-def test_a_changed_policy_rolls_the_pods() -> None:
-    """Its text is part of the checksum, though broker.yaml names only its file."""
+def test_the_broker_reads_and_compiles_the_policies(tmp_path: Path) -> None:
+    """Laid out as the volume has them, by the broker's own loader; a slip in one is a fault."""
+
+    def settle(text: str) -> Policies | None:
+        release = render({"policies": {"search.cedar": text}})
+        (tmp_path / "policies").mkdir(exist_ok=True)
+        (tmp_path / "broker.yaml").write_text(release.config)
+        (held,) = (one for one in release.all("ConfigMap") if "search.cedar" in one["data"])
+        (tmp_path / "policies" / "search.cedar").write_text(held["data"]["search.cedar"])
+        return compiled(load(tmp_path / "broker.yaml", {}, uid=65532).settings)
+
+    example = README.partition("  search.cedar: |\n")[2].partition("```")[0]
+    assert settle(textwrap.dedent(example)) is not None
+    with pytest.raises(SettingsErrors, match="search-mpc"):
+        settle(example.replace("search-mcp", "search-mpc"))
+
+
+def test_a_changed_policy_is_taken_over_by_running_pods() -> None:
+    """The broker watches the files too, so the pods are not rolled."""
 
     def checksum(text: str) -> str:
         template = render({"policies": {"a.cedar": text}}).one("Deployment")["spec"]["template"]
         return str(template["metadata"]["annotations"]["checksum/restart"])
 
-    assert checksum("permit (principal, action, resource);") != checksum("// nothing")
+    assert checksum("permit (principal, action, resource);") == checksum("// nothing")
 
 
 @pytest.mark.parametrize("mode", ["off", "rotator"])
@@ -185,5 +207,7 @@ def test_further_sections_arrive_as_they_are(further: Path) -> None:
 
 def test_no_section_gets_past_the_values_that_make_it() -> None:
     """The schema refuses what would stand against the chart's own keys."""
-    for section in ("vault", "clients", "listeners", "stop", "rotation", "policies"):
+    for section in ("vault", "clients", "listeners", "stop", "rotation"):
         assert section in refusal({"settings": {section: {}}})
+    for section, key in (("policies", "files"), ("audit", "key_file"), ("log", "level")):
+        assert section in refusal({"settings": {section: {key: []}}})

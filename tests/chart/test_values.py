@@ -287,9 +287,13 @@ def referred(schema: Any) -> list[str]:
     return re.findall(r'"#/\$defs/(\w+)"', json.dumps(schema))
 
 
-OWN = {"vault", "listeners", "clients", "credentials", "policies", "rotation", "kubernetes", "stop"}
+OWN = {"vault", "listeners", "clients", "credentials", "rotation", "kubernetes", "stop"}
 """Sections of broker.yaml that other values make whole."""
-SHARED = {"audit": {"file", "on_failure", "key_file"}, "log": {"level", "format"}}
+SHARED = {
+    "audit": {"file", "on_failure", "key_file"},
+    "log": {"level", "format"},
+    "policies": {"files"},
+}
 """Keys that other values make, of sections that may have more."""
 
 

@@ -615,3 +615,17 @@ def test_the_log_of_a_whole_process_goes_to_its_standard_output() -> None:
         [sys.executable, "-c", program], capture_output=True, check=True, timeout=PATIENCE
     )
     assert (done.stdout, done.stderr) == (b"one\ntwo\n", b"")
+
+
+def test_what_has_happened_is_noted_or_counted_as_lost() -> None:
+    """Nothing is refused for it; a gap record says that it is missing."""
+    sink = SinkSimulator(FULL)
+    log, counts = make(sink)
+    assert not log.note(line(1))
+    assert log.note(line(2))
+    gap, written = sink.taken.splitlines(keepends=True)
+    assert (json.loads(gap)["lost"], written) == (1, line(2))
+    assert counts == {"lost": 1, "written": 1}
+    sink.then(FULL)
+    with pytest.raises(AuditUnavailable):
+        log.append(line(3))

@@ -13,8 +13,9 @@ import pytest
 from broker.audit import sinks
 from broker.audit.descriptors import File
 from broker.audit.files import in_order, last_link, read_key
+from broker.audit.links import link_of
 from broker.audit.rotating import RotatingFile
-from broker.audit.verify import Verifier, link_of
+from broker.audit.verify import Verifier
 from broker.errors import SettingsError
 from tests.support.auditing import KEY, chained, plain
 from tests.support.patience import PATIENCE

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from broker.audit.links import link_of
 from broker.audit.schema import json_schema
 from broker.audit.sinks import open_file
-from broker.audit.verify import link_of
 from broker.cli.exit_codes import ExitCode
 from broker.cli.main import main
 from tests.support.auditing import KEY, chained, full, plain

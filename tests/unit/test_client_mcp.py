@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -175,9 +177,10 @@ def test_text_without_times() -> None:
 
 @pytest.fixture
 def masked_logs() -> Iterator[None]:
-    factory = logging.getLogRecordFactory()
+    factory, hooks = logging.getLogRecordFactory(), (sys.excepthook, threading.excepthook)
     yield
     logging.setLogRecordFactory(factory)
+    sys.excepthook, threading.excepthook = hooks
 
 
 @pytest.mark.usefixtures("masked_logs")

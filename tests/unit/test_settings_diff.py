@@ -164,7 +164,7 @@ def leaves(value: Settings) -> list[tuple[str, Settings]]:
             inner = getattr(one, field.name)
             if is_dataclass(inner):
                 yield from walk(inner, (*path, field.name))
-            elif field.name not in {"clients", "credentials"}:
+            elif field.name not in {"clients", "credentials", "roles"}:
                 yield (*path, field.name)
 
     def changed(one: Any, path: tuple[str, ...]) -> Any:

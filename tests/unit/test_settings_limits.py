@@ -82,7 +82,7 @@ def test_the_default_of_failures_says_the_same_twice() -> None:
         (
             "{rules: {a: {rate: 1/day, clients: []}}}",
             "limits.rules.a.clients",
-            "empty list",
+            "is empty",
             "remove the key",
         ),
         (
