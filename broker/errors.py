@@ -59,9 +59,11 @@ The tree (a test compares it with the classes)::
     │   └── KubernetesConflict
     ├── CallerError
     │   ├── CallerUnauthenticated
-    │   └── CallerForbidden
-    │       ├── InsufficientScope
-    │       └── SubjectTokenRefused
+    │   ├── CallerForbidden
+    │   │   ├── InsufficientScope
+    │   │   └── SubjectTokenRefused
+    │   └── TooManyRequests
+    │       └── TooManyFailures
     ├── TokensUnavailable
     ├── RequestError
     │   ├── RequestMalformed
@@ -76,6 +78,7 @@ The tree (a test compares it with the classes)::
     ├── BrokerBusy
     ├── BrokerStopping
     ├── AuditUnavailable
+    ├── AuditUnreadable
     ├── TaskEnded
     └── ClientError
         ├── BrokerUnreachable
@@ -640,6 +643,38 @@ class SubjectTokenRefused(CallerForbidden):
     remedy = "Get a new scoped token."
 
 
+class TooManyRequests(CallerError):
+    """The caller asked more often than it may.
+
+    Args:
+        message: one sentence.
+        reason: which limit, for the audit only.
+        retry_after: seconds until the next request is allowed; exact, not rounded.
+    """
+
+    code = "too_many_requests"
+    retryable = True
+    remedy = "Ask again after Retry-After; keep a value until its use_until instead of asking."
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        reason: str = "",
+        retry_after: float = 0.0,
+        remedy: str | None = None,
+    ) -> None:
+        super().__init__(message, remedy=remedy)
+        self.reason, self.retry_after = reason, retry_after
+
+
+class TooManyFailures(TooManyRequests):
+    """Too many authentications failed; a right proof is taken all the same."""
+
+    code = "too_many_failures"
+    remedy = "Read the client-token file again: a right token is never refused for this."
+
+
 class TokensUnavailable(BrokerError):
     """Nobody can say now whether a scoped token is revoked, so none is good."""
 
@@ -771,6 +806,13 @@ class AuditUnavailable(BrokerError):
     code = "audit_unavailable"
     retryable = True
     remedy = "Free the disk or the pipe that takes the audit records."
+
+
+class AuditUnreadable(BrokerError):
+    """An audit file cannot be read, so nothing can be said about it."""
+
+    code = "audit_unreadable"
+    remedy = "Check the path and who may read it: audit files have mode 0600."
 
 
 class TaskEnded(BrokerError):

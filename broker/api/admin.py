@@ -48,6 +48,7 @@ def create_admin_plane(
     problems: Problems,
     own_uid: int,
     rotations: Rotations | None = None,
+    audit: Callable[[], dict[str, Any]] = dict,
     operators: frozenset[int] = frozenset({0}),
 ) -> FastAPI:
     """The application behind the admin socket.
@@ -61,6 +62,7 @@ def create_admin_plane(
         problems: makes answers of errors.
         own_uid: the broker's effective uid; who has it may ask.
         rotations: what replaces keys; None when this process does not.
+        audit: tells the head of the audit's chain, as JSON members.
         operators: further uids that may ask.
     """
     app = create_app("MCP secrets broker: administration", "For operators only.", problems)
@@ -81,6 +83,7 @@ def create_admin_plane(
                 "stopping": health.stopping,
                 "ready": health.ready(),
                 "vault": vault(),
+                "audit": audit(),
                 "credentials": await health.credentials(),
             }
         )

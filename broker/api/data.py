@@ -70,7 +70,7 @@ def create_data_plane(
         operation_id="listCredentials",
         summary="What the caller may have",
         description="Names, states and expiries; never a value.",
-        responses=answers(CredentialListDocument, 401),
+        responses=answers(CredentialListDocument, 401, 429),
     )
     app.add_api_route(
         _ONE,
@@ -84,7 +84,7 @@ def create_data_plane(
             "new times. With `Prefer: wait` the answer comes when the version changes or, "
             "without `If-None-Match`, when there is a first value."
         ),
-        responses=answers(HandoutDocument, 304, 400, 401, 403, 404, 503),
+        responses=answers(HandoutDocument, 304, 400, 401, 403, 404, 429, 503),
         openapi_extra={"parameters": HANDOUT_PARAMETERS},
     )
     app.add_api_route(
@@ -97,7 +97,7 @@ def create_data_plane(
             "One floored look for something newer follows. 200 names the newer version; 409 "
             "says that nothing newer is known. The only value is never withdrawn by a report."
         ),
-        responses=answers(ReportDocument, 400, 401, 403, 404, 409, 413, 503),
+        responses=answers(ReportDocument, 400, 401, 403, 404, 409, 413, 429, 503),
         openapi_extra=body(ReportRequest),
     )
     app.add_api_route(
@@ -107,7 +107,7 @@ def create_data_plane(
         operation_id="whoami",
         summary="Who the caller is",
         description="How it was identified, what it may have, and with which tools.",
-        responses=answers(WhoamiDocument, 401),
+        responses=answers(WhoamiDocument, 401, 429),
     )
     app.add_api_route(
         EVENTS_PATH,
@@ -116,11 +116,11 @@ def create_data_plane(
         operation_id="streamEvents",
         summary="Follow what happens to the caller's credentials",
         description=(
-            "Server-sent events: published, expiring, suspect, refused, rotated, and `gap` when "
-            "some were missed; names and versions only. Nothing is replayed: after connecting, "
-            "ask for the present state."
+            "Server-sent events: published, expiring, suspect, refused, rotated, audit_head, and "
+            "`gap` when some were missed; names and versions only. Nothing is replayed: after "
+            "connecting, ask for the present state."
         ),
-        responses=answers(None, 401, 503),
+        responses=answers(None, 401, 429, 503),
     )
     add_decisions(app, decisions, routes.who)
     return app
@@ -153,6 +153,7 @@ class _Routes:
         if said.wait is None:
             answer = self._service.handout(principal, name, asked, if_none_match=condition)
             if answer is not None:
+                await self._service.synced()
                 return Prepared(answer.status, answer.headers, answer.body)
         answer = await unless_gone(
             request,
@@ -160,6 +161,7 @@ class _Routes:
                 principal, name, asked, if_none_match=condition, wait=said.wait
             ),
         )
+        await self._service.synced()
         return Prepared(answer.status, answer.headers, answer.body)
 
     async def report_credential(self, name: Name, request: Request) -> Response:

@@ -5,8 +5,8 @@ when the broker stops, or when it has lasted long enough.
 Not its duty: queues and gaps (``telemetry.events``).
 Rules:
 
-* names and versions only, and only of credentials the caller may have *now*: the list is
-  asked at each event, so that a narrowed list counts at once;
+* names, versions and the audit's head only; of credentials only those that the caller may
+  have *now*: the list is asked at each event, so that a narrowed list counts at once;
 * a stream holds memory, so a client has a bounded number of them;
 * a comment every 15 s shows both sides that the other lives.
 
@@ -33,6 +33,9 @@ STREAMS: Final = 16
 """Open streams a client: one a worker process is usual."""
 HEARTBEAT: Final = 15.0
 """Seconds between two comments on a quiet stream."""
+FOR_ALL: Final = frozenset({"audit_head"})
+"""Kinds without a credential, for each caller: one that keeps the head of the audit's chain is a
+witness of it outside the broker."""
 LONGEST: Final = 3600.0
 """Seconds after which a stream ends, so that its caller shows its proof again."""
 
@@ -74,7 +77,10 @@ class EventStreams:
             raise BrokerBusy("This client has as many event streams open as it may.")
 
         def wanted(event: Event) -> bool:
-            return self._visible.sees(principal, event.fields.get("credential", ""))
+            name = event.fields.get("credential")
+            if name is None:
+                return event.kind in FOR_ALL
+            return self._visible.sees(principal, name)
 
         subscription = self._events.subscribe(wanted)
         if subscription.closed:

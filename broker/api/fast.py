@@ -69,7 +69,7 @@ class FastHandout(FastPath):
     def read(self, target: bytes, fields: Mapping[bytes, bytes]) -> Asking | None:
         """See ``FastPath.read``."""
         name = self._names.get(target)
-        if name is None:
+        if name is None or self._service.durable:
             return None
         try:
             return Asking(name, read(fields))

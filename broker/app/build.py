@@ -14,8 +14,10 @@ from pathlib import Path
 from random import Random
 from typing import Any, Final
 
-from broker.access.authorizer import ListAuthorizer
 from broker.access.caller import Callers
+from broker.access.current import CurrentAuthorizer
+from broker.access.failed_authentications import FailedAuthentications
+from broker.access.limits import Limits as CallerLimits
 from broker.access.token_files import TokenFiles
 from broker.api.admin import create_admin_plane
 from broker.api.data import create_data_plane
@@ -26,13 +28,14 @@ from broker.api.listeners import Listener
 from broker.api.operations import create_operations_plane
 from broker.api.problems import Problems, RequestIds
 from broker.api.sockets import TcpAddress, UnixAddress
-from broker.app import rotation, translate
+from broker.app import policies, rotation, translate
+from broker.app.audit_head import AuditHead
+from broker.app.audit_log import audit_log
 from broker.app.masking import Masking
 from broker.app.process import connections
+from broker.app.trail import Trail
 from broker.app.vault import vault_client, vault_login
-from broker.audit.chain import Chain
 from broker.audit.log import AuditLog
-from broker.audit.sinks import opener
 from broker.clock import Clock
 from broker.credentials.keeper import Deps
 from broker.credentials.keepers import Keepers
@@ -71,8 +74,14 @@ class Broker:
     keepers: Keepers
     callers: Callers
     token_files: TokenFiles
-    authorizer: ListAuthorizer
+    limits: CallerLimits
+    failures: FailedAuthentications
+    authorizer: CurrentAuthorizer
+    service_account: str
+    """Of this pod, for policies; empty: not known."""
     audit: AuditLog
+    audit_head: AuditHead
+    trail: Trail
     service: HandoutService
     health: Health
     rotation: rotation.Rotation | None
@@ -120,6 +129,10 @@ def build(
     clients = translate.clients(settings)
     events = Events(metrics)
     vault = vault_client(settings.vault, clock=clock, metrics=metrics)
+    audit = audit_log(settings.audit, clock=clock, metrics=metrics)
+    head = AuditHead(audit, events, clock)
+    metrics.audit_sequence = head.sequence
+    trail = Trail(audit, clock)
     session = Session(
         vault,
         vault_login(settings.vault.auth, vault),
@@ -127,6 +140,7 @@ def build(
         rng=rng,
         metrics=metrics,
         linger=settings.vault.timeout + LINGER,
+        observer=trail,
     )
     store = CredentialStore(clock)
     masking = Masking(clock, redactor)
@@ -145,14 +159,8 @@ def build(
             recorder=metrics,
             events=events,
             new_version=lambda: secrets.token_hex(8),  # never reused, on any replica
+            observer=trail,
         ),
-    )
-    audit = AuditLog(
-        opener(settings.audit.file),
-        clock=clock,
-        metrics=metrics,
-        on_failure=settings.audit.on_failure,
-        chain=Chain(),
     )
     rotates = rotation.build_rotation(
         settings,
@@ -161,7 +169,15 @@ def build(
         environ=environ or {},
     )
     callers = Callers(clock, clients, own_uid=own_uid)
-    authorizer = ListAuthorizer(clients, specs)
+    account = policies.service_account(settings)
+    authorizer = CurrentAuthorizer(
+        policies.authorizer(settings, policies.compiled(settings, service_account=account), clock)
+    )
+    limits = CallerLimits(
+        clock, translate.limit_rules(settings.limits), translate.default_limit(settings.limits)
+    )
+    metrics.limits.watch(lambda: (len(limits.windows), limits.windows.dropped))
+    failures = FailedAuthentications(clock, translate.failed_authentications(settings.limits))
     service = HandoutService(
         clock=clock,
         store=store,
@@ -172,6 +188,8 @@ def build(
         reports=keepers if rotates is None else rotates.reports(keepers),
         specs=specs,
         mask=redactor.mask,
+        limits=limits,
+        failures=failures,
         max_wait=settings.listeners.max_wait,
     )
     problems = Problems(clock, RequestIds(rng))
@@ -192,7 +210,12 @@ def build(
         callers=callers,
         token_files=TokenFiles(Path(settings.listeners.socket_directory), callers, own_uid=own_uid),
         authorizer=authorizer,
+        limits=limits,
+        failures=failures,
+        service_account=account,
         audit=audit,
+        audit_head=head,
+        trail=trail,
         service=service,
         health=health,
         rotation=rotates,
@@ -239,6 +262,7 @@ def _listeners(
             health=broker.health,
             keepers=broker.keepers,
             vault=lambda: _session_status(broker),
+            audit=broker.audit_head.status,
             replace_token=lambda name: _replace_token(broker, name),
             quit_broker=quit_broker,
             problems=problems,

@@ -51,6 +51,7 @@ from broker.rotation.ports import Rotations
 from broker.rotation.rotator import Rotator
 from broker.rotation.state import Documents
 from broker.settings.domain import Settings
+from broker.settings.domain_access import PolicySettings
 from broker.settings.domain_rotation import KubernetesSettings
 from broker.settings.processes import Process, held, rotates
 from broker.telemetry.events import Events
@@ -136,7 +137,7 @@ def narrowed(settings: Settings, process: Process) -> Settings:
             remedy="Set rotation.mode: rotator, for this process and for the sidecars.",
         )
     listeners = replace(settings.listeners, unix=False, tcp=())
-    return replace(settings, clients={}, listeners=listeners)
+    return replace(settings, clients={}, roles={}, policies=PolicySettings(), listeners=listeners)
 
 
 def build_rotation(

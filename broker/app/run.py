@@ -19,6 +19,7 @@ import contextlib
 import logging
 import os
 import signal
+import socket
 from collections.abc import Callable, Iterable
 from random import SystemRandom
 from typing import Final
@@ -27,12 +28,14 @@ from broker import __version__
 from broker.api.listeners import Listener, tend
 from broker.app import translate
 from broker.app.build import Broker, build
+from broker.app.ending import Ending
+from broker.app.floods import record_floods, tell_floods
 from broker.app.process import freeze_imports, harden
 from broker.app.reload import Reload
 from broker.app.rotation import narrowed
 from broker.app.tasks import Tasks
 from broker.clock import Clock, SystemClock
-from broker.errors import TaskEnded
+from broker.errors import BrokerError, TaskEnded
 from broker.protocol.redaction import Redactor
 from broker.settings.domain import Settings
 from broker.settings.environment import Advice
@@ -76,7 +79,6 @@ def run(
     """
     settings = narrowed(settings, process)
     harden()
-    freeze_imports()
     clock, redactor = SystemClock(), Redactor()
     metrics = Metrics(settings.credentials, settings.clients, clock=clock)
     logging_set_up = logs.configure(
@@ -110,7 +112,7 @@ async def _serve(
     metrics: Metrics,
     process: Process,
 ) -> int:
-    stop = asyncio.Event()
+    ending = Ending()
     broker = build(
         settings,
         clock=clock,
@@ -118,10 +120,14 @@ async def _serve(
         own_uid=os.geteuid(),
         redactor=redactor,
         metrics=metrics,
-        quit_broker=stop.set,
+        quit_broker=lambda: ending.ask("quit"),
         process=process,
         environ=os.environ,
     )
+    broker.trail.started(
+        process=process, broker_version=__version__, digest=digest, host=socket.gethostname()
+    )
+    freeze_imports()  # a build imports what a feature asks for
     tasks = Tasks()
     reload = Reload(
         broker,
@@ -131,9 +137,9 @@ async def _serve(
         own_uid=os.geteuid(),
         narrow=lambda settings: narrowed(settings, process),
     )
-    _signals(stop, reload.request)
+    _signals(ending, reload.request)
     try:
-        stopping = asyncio.create_task(stop.wait(), name="stop")
+        stopping = asyncio.create_task(ending.asked.wait(), name="stop")
         starting = asyncio.create_task(_start(broker, tasks, reload), name="start")
         ended = asyncio.create_task(tasks.ended(), name="supervisor")
         await asyncio.wait({starting, stopping, ended}, return_when=asyncio.FIRST_COMPLETED)
@@ -141,11 +147,16 @@ async def _serve(
             starting.result()  # a start that failed is told by its own error
             await asyncio.wait({stopping, ended}, return_when=asyncio.FIRST_COMPLETED)
         fault: TaskEnded | None = ended.result() if ended.done() else None
+        if fault is not None:
+            ending.note(fault.code, EXIT_FAULT)
         for task in (starting, stopping, ended):
             task.cancel()
         await asyncio.wait({starting, stopping, ended})
+    except Exception as error:
+        ending.note(error.code if isinstance(error, BrokerError) else BrokerError.code, None)
+        raise
     finally:
-        await shut_down(broker, tasks)
+        await shut_down(broker, tasks, ending)
     if fault is not None:
         log.critical("stopped: %s", fault)
         return EXIT_FAULT
@@ -172,12 +183,14 @@ async def _start(broker: Broker, tasks: Tasks, reload: Reload) -> None:
         await listener.start()
     for name, work in broker.rotation.tasks() if broker.rotation else ():
         tasks.start(name, work)
+    tasks.start("audit head", broker.audit_head.run())
+    tasks.start("floods", record_floods(broker.failures, broker.service, broker.clock))
     tasks.start("reload", reload.run())
     broker.health.started = True
     log.info("started", extra={"ready": broker.health.ready()})
 
 
-async def shut_down(broker: Broker, tasks: Tasks) -> None:
+async def shut_down(broker: Broker, tasks: Tasks, ending: Ending) -> None:
     """End all parts in order, within ``stop.timeout``."""
     clock, stop = broker.clock, broker.settings.stop
     deadline = clock.now() + stop.timeout - LAST_WORDS
@@ -198,6 +211,9 @@ async def shut_down(broker: Broker, tasks: Tasks) -> None:
             await broker.vault.aclose()
     except TimeoutError:
         log.warning("stopping: late answers of Vault are left to expire")
+    tell_floods(broker.failures, broker.service, everything=True)
+    broker.trail.stopped(reason=ending.reason or "cancelled", exit_code=ending.exit_code)
+    broker.audit_head.tell()
     await broker.audit.close(deadline)
     await _stop([*broker.admin, *broker.operations], deadline)
 
@@ -211,14 +227,14 @@ async def _stop(listeners: list[Listener], deadline: float) -> None:
             log.error("a listener did not close", exc_info=result)
 
 
-def _signals(stop: asyncio.Event, reload: Callable[[], None]) -> None:
+def _signals(ending: Ending, reload: Callable[[], None]) -> None:
     loop = asyncio.get_running_loop()
 
     def told(number: signal.Signals) -> None:
-        if stop.is_set():
+        if ending.asked.is_set():
             os._exit(128 + number)  # a second signal is a person who will not wait
         log.info("told to stop by %s", number.name)
-        stop.set()
+        ending.ask(number.name)
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, told, number)

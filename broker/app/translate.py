@@ -5,7 +5,12 @@ Duty: one function a kind. Not its duty: checking; ``settings`` did that.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from broker.access.caller import ClientSpec
+from broker.access.failed_authentications import Rate
+from broker.access.limits import LimitRule
+from broker.audit.sinks import KEEP, Sink, opener
 from broker.credentials.model import (
     CredentialKey,
     CredentialSpec,
@@ -17,6 +22,7 @@ from broker.credentials.model import (
     Use,
 )
 from broker.settings.domain import (
+    AuditSettings,
     ClientSettings,
     CredentialSettings,
     Settings,
@@ -24,6 +30,7 @@ from broker.settings.domain import (
     TlsSettings,
     UseSettings,
 )
+from broker.settings.domain_limits import CallerLimitSettings
 from broker.vault.tls import TlsOptions
 
 
@@ -98,6 +105,32 @@ def clients(settings: Settings) -> tuple[ClientSpec, ...]:
     return tuple(client(one) for one in settings.clients.values())
 
 
+def limit_rules(settings: CallerLimitSettings) -> tuple[LimitRule, ...]:
+    """The limits, named as the configuration names them."""
+    return tuple(
+        LimitRule(
+            name=f"limits.rules.{name}",
+            rate=rule.rate,
+            clients=frozenset(rule.clients),
+            tools=rule.tools,
+            credentials=frozenset(rule.credentials),
+            per=rule.per,
+        )
+        for name, rule in settings.rules.items()
+    )
+
+
+def default_limit(settings: CallerLimitSettings) -> LimitRule | None:
+    """The limit of what no rule matches."""
+    return LimitRule("limits.default", settings.default) if settings.default else None
+
+
+def failed_authentications(settings: CallerLimitSettings) -> Rate | None:
+    """Failures that are answered one by one."""
+    rate = settings.failed_authentications
+    return None if rate is None else Rate(rate.amount, rate.seconds)
+
+
 def tls(settings: TlsSettings) -> TlsOptions:
     """TLS towards Vault."""
     return TlsOptions(
@@ -107,4 +140,14 @@ def tls(settings: TlsSettings) -> TlsOptions:
         key_file=settings.key_file,
         server_name=settings.server_name,
         unsafe_skip_verify=settings.unsafe_skip_verify,
+    )
+
+
+def audit_sink(settings: AuditSettings) -> Callable[[], Sink]:
+    """What opens the target of the audit log."""
+    return opener(
+        settings.file,
+        max_bytes=settings.max_bytes,
+        keep=KEEP if settings.keep is None else settings.keep,
+        sync=settings.sync,
     )

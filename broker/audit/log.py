@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterable
 from typing import Final, Literal, Protocol, TypeAlias
 
 from broker.audit.chain import Chain
+from broker.audit.durable import Durable
 from broker.audit.record import Stamp, gap_line
 from broker.audit.sinks import PIPE_BUF, Sink
 from broker.clock import Clock
@@ -60,6 +61,7 @@ class AuditLog:
         on_failure: ``refuse`` raises when a record cannot be written; ``allow`` counts it.
         buffer: bytes that may wait for a full pipe.
         chain: numbers and links the lines; None leaves them as they are.
+        sync: ``synced`` waits for the disk.
 
     Raises:
         AuditUnavailable: the target cannot be opened.
@@ -74,6 +76,7 @@ class AuditLog:
         on_failure: Literal["refuse", "allow"] = "refuse",
         buffer: int = BUFFER,
         chain: Chain | None = None,
+        sync: bool = False,
     ) -> None:
         self._open = open_sink
         self._clock = clock
@@ -92,10 +95,13 @@ class AuditLog:
         """Bytes of the first one that the target already has."""
         self._lost = 0
         """Lines that went unwritten since the last gap record."""
+        self._losses = 0
+        """Lines that went unwritten in all."""
         self._failing = False
         self._loop: asyncio.AbstractEventLoop | None = None
         """The loop that watches for the pipe to be writable."""
         self._sink = self._opened()
+        self._durable = Durable(self) if sync else None
 
     def configure(self, on_failure: Literal["refuse", "allow"]) -> None:
         """Take over a new configuration; the next record that fails goes by it."""
@@ -118,6 +124,22 @@ class AuditLog:
         refusal = self._take((line,))[0]
         if refusal is not None:
             raise refusal
+
+    def note(self, line: bytes) -> bool:
+        """Write one record of what has happened already: nothing can be refused any more.
+
+        Returns:
+            False when it cannot be written: it counts as lost, whatever ``on_failure`` says,
+            and a record of the gap follows.
+        """
+        self.commit()
+        configured, self._on_failure = self._on_failure, "allow"
+        losses = self._losses
+        try:
+            self._take((line,))
+        finally:
+            self._on_failure = configured
+        return self._losses == losses
 
     def stage(self, line: bytes, settle: Settle) -> None:
         """Write one record at the end of this turn of the loop, and then tell ``settle``."""
@@ -245,6 +267,31 @@ class AuditLog:
         self._watch()
         self._metrics.audit_record("buffered")
 
+    @property
+    def durable(self) -> bool:
+        """Whether ``synced`` waits for the disk."""
+        return self._durable is not None
+
+    async def synced(self) -> None:
+        """Return when the disk has what was accepted so far; at once without ``sync``.
+
+        Raises:
+            AuditUnavailable: it has not, and ``on_failure`` is ``refuse``.
+        """
+        if self._durable is None:
+            return
+        self.commit()
+        try:
+            await self._durable.wait()
+        except AuditUnavailable as refusal:
+            log.error("%s", refusal)
+            if self._on_failure == "refuse":
+                raise
+
+    def sync(self) -> None:
+        """For the thread of ``durable``."""
+        self._sink.sync()
+
     def flush(self) -> bool:
         """Write some of what waits for a full pipe; True when nothing waits any more."""
         try:
@@ -273,8 +320,11 @@ class AuditLog:
         Returns:
             How many records are lost because nobody read the pipe.
         """
+        self.commit()
         while not self.flush() and self._clock.now() < deadline:
             await self._clock.sleep(RETRY)
+        if self._durable is not None:
+            self._durable.close()
         self._unwatch()
         self._sink.close()
         if self._waiting:
@@ -325,6 +375,7 @@ class AuditLog:
             log.error("audit records cannot be written: %s", reason)
         if self._on_failure == "allow":
             self._lost += 1
+            self._losses += 1
             self._metrics.audit_record("lost")
             return None
         self._metrics.audit_record("refused")

@@ -1,7 +1,7 @@
 """Where audit lines go: a file, a pipe, a terminal, a socket.
 
 Duty: open the target so that a write never waits for whoever reads it.
-Not its duty: buffering, partial writes, refusals (``log``).
+Not its duty: buffering, partial writes, refusals (``log``); files that rotate (``rotating``).
 Rules:
 
 * a write either takes bytes, or raises ``BlockingIOError`` (not now) or ``OSError``;
@@ -19,8 +19,12 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final, Protocol
 
-STDOUT: Final = 1
+from broker.audit.descriptors import FLAGS, MODE, Descriptor, File
+from broker.audit.rotating import RotatingFile
 
+STDOUT: Final = 1
+KEEP: Final = 5
+"""Older files that stay when nobody says how many."""
 PIPE_BUF: Final = select.PIPE_BUF
 """Bytes that a pipe takes whole or not at all (pipe(7))."""
 
@@ -36,28 +40,17 @@ class Sink(Protocol):
         """To wait on until it is writable."""
         ...
 
+    def sync(self) -> None:
+        """Wait until the disk has all that was written before; for a thread beside the loop.
+
+        Raises:
+            OSError: it has not, and perhaps never will.
+        """
+        ...
+
     def close(self) -> None:
         """Give the descriptor back."""
         ...
-
-
-class Descriptor:
-    """A regular file, or anything opened by us with ``O_NONBLOCK``."""
-
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-
-    def write(self, data: bytes) -> int:
-        """See ``Sink.write``."""
-        return os.write(self._descriptor, data)
-
-    def fileno(self) -> int:
-        """See ``Sink.fileno``."""
-        return self._descriptor
-
-    def close(self) -> None:
-        """See ``Sink.close``."""
-        os.close(self._descriptor)
 
 
 class SharedPipe(Descriptor):
@@ -93,22 +86,32 @@ class SocketSink:
         """See ``Sink.fileno``."""
         return self._socket.fileno()
 
+    def sync(self) -> None:
+        """See ``Sink.sync``: a socket has no disk."""
+
     def close(self) -> None:
         """See ``Sink.close``."""
         self._socket.close()
 
 
-def open_file(path: str) -> Sink:
+def open_file(path: str, *, max_bytes: int = 0, keep: int = KEEP, sync: bool = False) -> Sink:
     """Open ``path`` for appending; created 0600.
 
-    ``O_APPEND`` makes each write land at the end whoever else writes; ``O_NONBLOCK`` matters
-    when the path names a FIFO or a terminal.
+    Args:
+        path: of a file; of a FIFO or a terminal as well, which neither rotate nor sync.
+        max_bytes: a larger file is rotated; 0 for never.
+        keep: how many older files stay.
+        sync: whether ``Sink.sync`` will be called.
 
     Raises:
         OSError: it cannot be opened.
     """
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-    return Descriptor(os.open(path, flags, 0o600))
+    descriptor = os.open(path, FLAGS, MODE)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return Descriptor(descriptor)
+    if not max_bytes:
+        return File(path, descriptor)
+    return RotatingFile(path, descriptor, max_bytes=max_bytes, keep=keep, sync=sync)
 
 
 def open_inherited(descriptor: int) -> Sink:
@@ -130,6 +133,10 @@ def open_inherited(descriptor: int) -> Sink:
         return SharedPipe(os.dup(descriptor))
 
 
-def opener(path: str) -> Callable[[], Sink]:
-    """What opens ``path``, or standard output when it is empty."""
-    return partial(open_file, path) if path else partial(open_inherited, STDOUT)
+def opener(
+    path: str, *, max_bytes: int = 0, keep: int = KEEP, sync: bool = False
+) -> Callable[[], Sink]:
+    """What opens ``path``, or standard output when it is empty; see ``open_file``."""
+    if not path:
+        return partial(open_inherited, STDOUT)
+    return partial(open_file, path, max_bytes=max_bytes, keep=keep, sync=sync)

@@ -42,11 +42,13 @@ def call(arguments: argparse.Namespace) -> int:
     """
     import asyncio
 
+    from broker.app.policies import compiled, remarks
     from broker.settings.load import load
 
     loaded = load(arguments.config, os.environ, uid=os.geteuid())
-    say.advice(loaded.advice)
+    say.advice((*loaded.advice, *remarks(loaded.settings, loaded.place)))
     settings = loaded.settings
+    compiled(settings, file=arguments.config)
     what = {"credential": len(settings.credentials), "client": len(settings.clients)}
     counted = ", ".join(f"{n} {noun}{'' if n == 1 else 's'}" for noun, n in what.items())
     _print("ok", "configuration", f"{arguments.config}: {counted}")

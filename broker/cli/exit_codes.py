@@ -11,6 +11,7 @@ from enum import IntEnum
 from typing import Final
 
 from broker.errors import (
+    AuditUnreadable,
     ClientError,
     CredentialError,
     LoginError,
@@ -24,20 +25,27 @@ class ExitCode(IntEnum):
     """How a command ended: sysexits.h where it fits; from 128 on a signal, as usual."""
 
     OK = 0
+    DENIED = 1
     USAGE = 64
     CREDENTIAL = 65
+    NO_INPUT = 66
     BROKER = 68
     VAULT = 69
     FAULT = 70
     ROTATION = 75
+    AUDIT = 76
     LOGIN = 77
     SETTINGS = 78
 
 
 MEANINGS: Final[Mapping[ExitCode, str]] = {
     ExitCode.OK: "Done. `broker run`: stopped in order after SIGTERM or SIGINT.",
+    ExitCode.DENIED: "`broker policy explain`: it is refused. `broker policy test`: a case "
+    "does not hold.",
     ExitCode.USAGE: "Wrong arguments.",
     ExitCode.CREDENTIAL: "`broker check`: a credential cannot be read: policy, mount, path, value.",
+    ExitCode.NO_INPUT: "`broker audit verify`, `broker explain`: a file cannot be read, or no "
+    "record names the request.",
     ExitCode.BROKER: "`broker rotate`, `broker rotation`: no broker answers at the admin socket, "
     "or not as one.",
     ExitCode.VAULT: "Vault cannot be reached or is not ready: name, network, TLS, sealed.",
@@ -45,6 +53,8 @@ MEANINGS: Final[Mapping[ExitCode, str]] = {
     "a fault of the broker itself.",
     ExitCode.ROTATION: "`broker rotate`, `broker rotation`: not done: rolled back, frozen, "
     "unknown, no outcome in time.",
+    ExitCode.AUDIT: "`broker audit verify`: a record was edited, dropped, inserted or moved, or "
+    "the recorded head is not there.",
     ExitCode.LOGIN: "Vault gave no token that will do: token file, audience, role, TokenReview.",
     ExitCode.SETTINGS: "The configuration cannot be used; every fault is on standard error.",
 }
@@ -59,6 +69,7 @@ def exit_code(error: BaseException) -> ExitCode:
         (VaultError, ExitCode.VAULT),
         (RotationError, ExitCode.ROTATION),
         (ClientError, ExitCode.BROKER),
+        (AuditUnreadable, ExitCode.NO_INPUT),
     ):
         if isinstance(error, kind):
             return code

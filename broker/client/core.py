@@ -36,6 +36,8 @@ from broker.errors import (
     RouteUnknown,
     SubjectTokenRefused,
     TokensUnavailable,
+    TooManyFailures,
+    TooManyRequests,
 )
 from broker.protocol import names
 from broker.protocol.models import ReportRequest
@@ -178,7 +180,8 @@ class Core:
         Raises:
             CredentialUnknown, CredentialUnavailable, CallerUnauthenticated, CallerForbidden,
             BrokerAnswerInvalid, SettingsError: no value.
-            BrokerUnreachable: no answer, and nothing held that may be used.
+            BrokerUnreachable, TooManyRequests: no answer, or asked too often, and nothing held
+                that may be used.
         """
         place = (name, work.tool, work.whose)
         held = self._held.get(place)
@@ -202,6 +205,8 @@ class Core:
         elif reply.status == 200:
             credential = read_handout(reply.document(), name=name, sent=sent)
             self._learn(credential)
+        elif reply.status == 429 and (usable := self.cached(name, work)) is not None:
+            return usable  # nothing was said against it
         else:
             self._held.pop(place, None)
             raise self._error(reply, name)
@@ -303,7 +308,7 @@ class Core:
                 outcome = yield call
                 if isinstance(outcome, Reply):
                     self._met = True
-                    if outcome.status != 401 or reread or not self._connection()[1].reread():
+                    if reread or not _is_unknown(outcome) or not self._connection()[1].reread():
                         return outcome, sent
                     reread = True
                     continue
@@ -343,6 +348,13 @@ class Core:
             return TokensUnavailable(remedy=remedy)
         if reply.status == 403:
             return CallerForbidden(f"This caller may not have {name} for this.", remedy=remedy)
+        if reply.status == 429:
+            kind = TooManyFailures if problem.kind.code == TooManyFailures.code else TooManyRequests
+            return kind(
+                f"The broker was asked for {name} too often.",
+                retry_after=float(problem.retry_after or 0),
+                remedy=remedy,
+            )
         # A name that cannot stand in a path leads to no route at all.
         if problem.kind.code in {CredentialUnknown.code, RouteUnknown.code}:
             return CredentialUnknown(
@@ -363,3 +375,10 @@ class Core:
         return BrokerAnswerInvalid(
             f"The broker answered {reply.status} {problem.kind.code or 'without saying why'}."
         )
+
+
+def _is_unknown(reply: Reply) -> bool:
+    """Whether the broker did not know the client token; too many such answers become a 429."""
+    if reply.status == 429:
+        return read_problem(reply.document(), status=429).kind.code == TooManyFailures.code
+    return reply.status == 401

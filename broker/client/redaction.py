@@ -1,28 +1,34 @@
 """No key that was handed out reaches a log of this process.
 
-Duty: learn every value that the client receives; mask them in log records, tracebacks too.
-Not its duty: finding them in a text (``protocol.redaction``); texts that do not pass through
-``logging`` (call ``mask``).
+Duty: learn every value that the client receives; mask them in log records and tracebacks.
+Not its duty: finding them in a text (``protocol.redaction``); what an MCP server answers
+(``client.mcp.masking``); texts that pass neither (call ``mask``).
 Rules:
 
 * values are learned whether or not ``install`` was called, so that the order does not matter;
 * a value is masked until so many newer versions came that nobody can be using it;
 * records are masked where they are made, so that a handler added later gets them masked;
   the ``extra`` of a record is added after that and is masked by the handlers' filters;
-* a record without a secret passes unchanged, arguments and all.
+* a record without a secret passes unchanged, arguments and all;
+* only what was handed out is masked, exactly. Patterns are the author's wish, never a guess of
+  ours: a presigned URL looks like a secret and is the answer.
 """
 
 from __future__ import annotations
 
 import logging
+import re
 import threading
 from collections import deque
+from collections.abc import Iterable, Sequence
 from hashlib import sha256
 from typing import Any, Final
 
+from broker.client import tracebacks
 from broker.client.credential import Credential
+from broker.errors import SettingsError
 from broker.protocol.redaction import Redactor
-from broker.secret import SecretValue
+from broker.secret import MASK, SecretValue
 
 KEPT_VERSIONS: Final = 8
 """Versions of one credential that stay masked: with the usual hold, minutes at the least."""
@@ -44,7 +50,41 @@ class Memory:
         self._lock = threading.Lock()
         self._versions: dict[str, deque[Credential]] = {}
         self._tokens: dict[bytes, SecretValue] = {}
-        self.mask = self._redactor.mask
+        self._patterns: tuple[re.Pattern[str], ...] = ()
+
+    def mask(self, text: str) -> str:
+        """Return ``text`` with every live value, and what a pattern matches, as ``***``."""
+        text = self._redactor.mask(text)
+        for pattern in self._patterns:
+            text = pattern.sub(MASK, text)
+        return text
+
+    def tells(self, texts: Sequence[str]) -> bool:
+        """Whether ``mask`` would change one of ``texts``; quicker than trying each."""
+        # No escape and no base64 goes on after a line's end, so what is found in one of them
+        # is found in all together. Found across an end, it is looked for again by ``mask``.
+        together = "\n".join(texts)
+        return self._redactor.mask(together) != together or any(
+            pattern.search(text) for pattern in self._patterns for text in texts
+        )
+
+    def add(self, patterns: Iterable[str | re.Pattern[str]]) -> None:
+        """Mask what these match too, from now on.
+
+        Raises:
+            SettingsError: one is no regular expression, or matches nothing at all, everywhere.
+        """
+        more = []
+        for number, pattern in enumerate(patterns):
+            try:
+                compiled = re.compile(pattern)
+            except re.error as error:
+                raise _unusable(number, "is no regular expression") from error
+            if compiled.search("") is not None:
+                raise _unusable(number, "matches an empty text")
+            more.append(compiled)
+        with self._lock:
+            self._patterns = tuple(dict.fromkeys((*self._patterns, *more)))
 
     def learn(self, credential: Credential) -> None:
         """Mask its values from now on, and in place of the oldest version."""
@@ -72,17 +112,36 @@ class Memory:
                 self._redactor.forget(self._tokens.pop(next(iter(self._tokens))))
 
 
-_MEMORY: Final = Memory()
-learn: Final = _MEMORY.learn
+def _unusable(number: int, why: str) -> SettingsError:
+    return SettingsError(
+        f"The pattern {why}.",
+        file="install()",
+        key=f"patterns.{number}",
+        remedy='Write an expression for the secrets that shall be masked, such as r"ghp_\\w{36}".',
+    )
+
+
+MEMORY: Final = Memory()
+"""What this process was handed out."""
+learn: Final = MEMORY.learn
 """Learn the values of a credential; the clients call it for each that arrives."""
-learn_token: Final = _MEMORY.learn_token
+learn_token: Final = MEMORY.learn_token
 """Learn a token that an agent showed; the guard calls it for each."""
-mask: Final = _MEMORY.mask
+mask: Final = MEMORY.mask
 """Return a text with every live value as ``***``."""
 
 
-def install() -> None:
-    """Mask every log record of this process from now on; a second call changes nothing."""
+def install(patterns: Iterable[str | re.Pattern[str]] = ()) -> None:
+    """Mask every log record and traceback of this process from now on; twice is as once.
+
+    Args:
+        patterns: regular expressions of further texts to mask; those of earlier calls stay.
+
+    Raises:
+        SettingsError: a pattern that cannot be used; then nothing has changed.
+    """
+    MEMORY.add(patterns)
+    tracebacks.install(mask)
     factory = logging.getLogRecordFactory()
     if not isinstance(factory, _MaskingFactory):
         logging.setLogRecordFactory(_MaskingFactory(factory))

@@ -24,7 +24,7 @@ from broker.clock import Clock
 from broker.credentials import plan
 from broker.credentials.model import CredentialSpec, Entry, Lease, Snapshot
 from broker.credentials.plan import Action, Situation
-from broker.credentials.ports import EventSink, Recorder
+from broker.credentials.ports import EventSink, Recorder, RefreshObserver
 from broker.credentials.proof import Proof
 from broker.credentials.requests import Outcome, Requests
 from broker.credentials.retire import Retirer
@@ -53,6 +53,8 @@ class Deps:
     recorder: Recorder
     events: EventSink
     new_version: Callable[[], str]
+    observer: RefreshObserver | None = None
+    """Told of each refresh."""
 
 
 class Keeper:
@@ -223,6 +225,9 @@ class Keeper:
         status = self._status
         self._warned = ""
         self._d.recorder.refresh(self.spec.key.name, outcome.result)
+        if self._d.observer is not None:
+            before = status.snapshot.version if outcome.new and status.snapshot else ""
+            self._d.observer.refreshed(self.spec.key.name, outcome.result, outcome.snapshot, before)
         if not outcome.new:
             status.snapshot = outcome.snapshot
             if suspect and self._proved:
@@ -242,9 +247,13 @@ class Keeper:
         )
 
     def _failed(self, action: Action, error: BrokerError) -> None:
-        name = self.spec.key.name
+        name, before = self.spec.key.name, self._status.snapshot
         self._status.fail(action, error)
         self._d.recorder.refresh(name, error.code)
+        if self._d.observer is not None:
+            held = self._status.snapshot
+            gone = before.version if before is not None and held is None else ""
+            self._d.observer.refresh_failed(name, error.code, held, gone)
         self._publish(inf)
         if self._warned == error.code:
             return  # logged once a kind; the metric counts each

@@ -302,7 +302,7 @@ class Watch:
 
     def _see_record(self, record: dict[str, Any]) -> None:
         at = unix_time(record["time"])
-        if record["kind"] == "handout":
+        if record["kind"] in {"handout", "revalidated"}:
             self.facts.handouts.append(
                 Handout(
                     at=at,

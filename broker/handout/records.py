@@ -26,7 +26,13 @@ from broker.audit.record import (
     who_fields,
 )
 from broker.clock import Clock
-from broker.errors import AuditUnavailable, BrokerError, ReportConflict
+from broker.errors import (
+    AuditUnavailable,
+    BrokerError,
+    ReportConflict,
+    TooManyFailures,
+    TooManyRequests,
+)
 from broker.handout.passes import Pass
 from broker.handout.ports import Audit, Recorder
 from broker.handout.request import Request
@@ -81,13 +87,21 @@ class Records:
         return handout_line(self._stamp(wall), request_id, held.result, held.rest)
 
     def refusal(
-        self, error: Exception, request: Request, *, principal: Principal | None, name: str
+        self,
+        error: Exception,
+        request: Request,
+        *,
+        principal: Principal | None,
+        name: str,
+        count: int = 1,
     ) -> None:
-        """Nothing leaves, because of ``error``."""
+        """Nothing leaves, because of ``error``; ``count`` requests alike share the record."""
         client = "" if principal is None else principal.caller.name
         code = outcome(error)
         if name:
             self._metrics.handout(name, client, code)
+            if isinstance(error, TooManyRequests):
+                self._metrics.limited(client, name)
         if isinstance(error, AuditUnavailable):
             return
         # A foreign exception's own words may hold anything: its class must do.
@@ -102,8 +116,16 @@ class Records:
                 self._mask(name),
                 code,
                 reason,
+                count=count,
             )
         )
+
+    def flood(self, peer: str, count: int) -> None:
+        """So many failed authentications of a peer had no record of their own."""
+        wall = self._stamp(self._clock.wall())
+        who = who_fields(address=peer)
+        code = TooManyFailures.code
+        self._append(refusal_line(wall, "", "", who, "", code, "flood", count=count))
 
     @contextmanager
     def refusals(self, request: Request, *, principal: Principal, name: str) -> Iterator[None]:

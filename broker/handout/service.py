@@ -21,16 +21,22 @@ from typing import Final
 
 from broker.access.authorizer import Action, Authorizer, Decision
 from broker.access.caller import Callers
+from broker.access.failed_authentications import FailedAuthentications, peer
 from broker.access.principal import NoSubjectTokens, Principal, SubjectTokens, narrow
 from broker.clock import Clock
 from broker.credentials.model import CredentialKey, CredentialSpec, Entry
 from broker.credentials.store import CredentialStore
-from broker.errors import CallerForbidden, CredentialUnknown
+from broker.errors import (
+    CallerForbidden,
+    CallerUnauthenticated,
+    CredentialUnknown,
+    TooManyFailures,
+)
 from broker.handout import overview
 from broker.handout.answer import Answer, Prepared, prepare
 from broker.handout.conditions import matches
 from broker.handout.passes import Limits, NoLimits, Pass
-from broker.handout.ports import Audit, Recorder, Reports, Settle
+from broker.handout.ports import Audit, Failures, Recorder, Reports, Settle
 from broker.handout.records import Records, outcome
 from broker.handout.reporting import Report, Reporting
 from broker.handout.request import Request
@@ -60,6 +66,7 @@ class HandoutService:
         authorizer: decides what he may have.
         tokens: verifies scoped tokens.
         limits: how often a caller may have what.
+        failures: bounds what failed authentications cost.
         audit: takes the records.
         metrics: takes the counts.
         reports: what a report of a refused key sets going.
@@ -82,10 +89,12 @@ class HandoutService:
         mask: Callable[[str], str],
         tokens: SubjectTokens | None = None,
         limits: Limits | None = None,
+        failures: Failures | None = None,
         max_wait: float = 60.0,
     ) -> None:
         self._tokens = tokens or NoSubjectTokens()
         self._limits = limits or NoLimits()
+        self._failures = failures or FailedAuthentications(clock, None)
         self._generation = 0
         self._clock = clock
         self._store = store
@@ -136,10 +145,32 @@ class HandoutService:
             if subject_token is None:
                 return Principal(caller)
             return Principal(caller, self._tokens.verify(subject_token, caller))
+        except CallerUnauthenticated as error:
+            raise self._failure(error, socket_client, request) from None
         except Exception as error:
             principal = None if caller is None else Principal(caller)
             self._records.refusal(error, request, principal=principal, name="")
             raise
+
+    def _failure(
+        self, error: CallerUnauthenticated, socket_client: str | None, request: Request
+    ) -> CallerUnauthenticated | TooManyFailures:
+        """What a failed authentication is answered with; recorded, a flood of them together."""
+        who = peer(socket_client, request.peer_uid, request.address)
+        seconds = self._failures.failed(who)
+        if not seconds:
+            self._records.refusal(error, request, principal=None, name="")
+            return error
+        refusal = TooManyFailures(reason=error.reason, retry_after=seconds)
+        self._metrics.failure_limited()
+        count = self._failures.to_record(who)
+        if count:
+            self._records.refusal(refusal, request, principal=None, name="", count=count)
+        return refusal
+
+    def record_flood(self, peer: str, count: int) -> None:
+        """Record failures over the limit that have no record yet."""
+        self._records.flood(peer, count)
 
     def handout(
         self,
@@ -222,6 +253,19 @@ class HandoutService:
     def commit(self) -> None:
         """Do now what waits for the end of the turn."""
         self._audit.commit()
+
+    @property
+    def durable(self) -> bool:
+        """Whether an answer waits for the disk: then the hot path has none."""
+        return self._audit.durable
+
+    async def synced(self) -> None:
+        """Return when the records of what was handed out so far are where they must be.
+
+        Raises:
+            AuditUnavailable: they are not, and nothing may leave.
+        """
+        await self._audit.synced()
 
     def settled(self, held: Pass, started: float, refusal: Exception | None) -> None:
         """Count what became of a staged hand-out."""

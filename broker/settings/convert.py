@@ -9,6 +9,8 @@ from __future__ import annotations
 from typing import assert_never
 
 from broker.settings import domain, schema
+from broker.settings.convert_access import policies, role
+from broker.settings.convert_limits import caller_limits
 from broker.settings.convert_rotation import credential_rotation, kubernetes, rotation
 from broker.settings.units import origin, seconds, vault_path
 
@@ -37,9 +39,19 @@ def to_domain(file: schema.File) -> domain.Settings:
             for name, client in file.clients.items()
         },
         credentials={name: _credential(name, one) for name, one in file.credentials.items()},
+        limits=caller_limits(file.limits),
+        roles={name: role(name, one) for name, one in file.roles.items()},
+        policies=policies(file.policies),
         rotation=rotation(file.rotation),
         kubernetes=kubernetes(file.kubernetes),
-        audit=domain.AuditSettings(file=file.audit.file, on_failure=file.audit.on_failure),
+        audit=domain.AuditSettings(
+            file=file.audit.file,
+            on_failure=file.audit.on_failure,
+            key_file=file.audit.key_file,
+            max_bytes=file.audit.max_bytes,
+            keep=file.audit.keep,
+            sync=file.audit.sync,
+        ),
         log=domain.LogSettings(level=file.log.level, format=file.log.format),
         stop=domain.StopSettings(
             delay=seconds(file.stop.delay), timeout=seconds(file.stop.timeout)

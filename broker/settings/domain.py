@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from broker.settings.domain_access import PolicySettings, RoleSettings
+from broker.settings.domain_limits import CallerLimitSettings
 from broker.settings.domain_rotation import (
     CredentialRotationSettings,
     KubernetesSettings,
@@ -162,6 +164,14 @@ class AuditSettings:
 
     file: str = ""
     on_failure: Literal["refuse", "allow"] = "refuse"
+    key_file: str = ""
+    """With the key of the chain; empty: a chain without one."""
+    max_bytes: int = 0
+    """0: the file is never rotated."""
+    keep: int | None = None
+    """Rotated files that stay; None: nobody said how many."""
+    sync: bool = False
+    """An answer waits for the disk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +200,9 @@ class Settings:
     listeners: ListenerSettings = field(default_factory=ListenerSettings)
     clients: Mapping[str, ClientSettings] = field(default_factory=dict)
     credentials: Mapping[str, CredentialSettings] = field(default_factory=dict)
+    limits: CallerLimitSettings = field(default_factory=CallerLimitSettings)
+    roles: Mapping[str, RoleSettings] = field(default_factory=dict)
+    policies: PolicySettings = field(default_factory=PolicySettings)
     rotation: RotationSettings = field(default_factory=RotationSettings)
     kubernetes: KubernetesSettings = field(default_factory=KubernetesSettings)
     audit: AuditSettings = field(default_factory=AuditSettings)

@@ -28,6 +28,9 @@ from broker.settings.kinds import (
     VaultPath,
     fault,
 )
+from broker.settings.schema_access import Policies, Role
+from broker.settings.schema_audit import Audit
+from broker.settings.schema_limits import CallerLimits
 from broker.settings.schema_rotation import CredentialRotation, Kubernetes, Rotation
 from broker.settings.section import Section
 from broker.settings.units import Misfit
@@ -271,15 +274,6 @@ class Credential(Section):
     )
 
 
-class Audit(Section):
-    """The record of hand-outs."""
-
-    file: Line = Field("", description="File the records are appended to; empty: standard output.")
-    on_failure: Literal["refuse", "allow"] = Field(
-        "refuse", description="What to do with a hand-out whose record cannot be written."
-    )
-
-
 class Log(Section):
     """The broker's own log, on standard error."""
 
@@ -310,6 +304,13 @@ class File(Section):
         {}, description="Callers by name; the name is a directory's name too."
     )
     credentials: dict[Name, Credential] = Field({}, description="Credentials by name.")
+    limits: CallerLimits = Field(
+        default_factory=CallerLimits, description="How often callers may ask."
+    )
+    roles: dict[Name, Role] = Field(
+        {}, description="Roles by name: who may have what, beside the clients' own lists."
+    )
+    policies: Policies = Field(default_factory=Policies, description="Policies in Cedar.")
     rotation: Rotation = Field(
         default_factory=Rotation, description="Who replaces the upstream keys themselves."
     )

@@ -141,6 +141,20 @@ HANDOUT_SECONDS = Family(
     "histogram",
     "Time to answer a hand-out, waits asked for by the caller left out.",
 )
+LIMITED = Family(
+    "broker_limited_total", "counter", "Hand-outs refused because of a limit, by who asked."
+)
+LIMIT_COUNTERS = Family("broker_limit_counters", "gauge", "Counters of limits held in memory.")
+LIMIT_DROPPED = Family(
+    "broker_limit_counters_dropped_total",
+    "counter",
+    "Counters of limits forgotten before their time, for want of room.",
+)
+FAILURES_LIMITED = Family(
+    "broker_failed_authentications_limited_total",
+    "counter",
+    "Failed authentications over the limit, which were answered 429.",
+)
 REPORTS = Family("broker_reports_total", "counter", "Reports of refused versions by result.")
 VAULT_REQUESTS = Family("broker_vault_requests_total", "counter", "Requests to Vault by status.")
 VAULT_SECONDS = Family("broker_vault_request_seconds", "histogram", "Time of requests to Vault.")
@@ -153,6 +167,9 @@ TOKEN_TTL = Family("broker_vault_token_ttl_seconds", "gauge", "Life left in the 
 GENERATION = Family("broker_vault_token_generation", "gauge", "Vault tokens logged in for so far.")
 LOGINS = Family("broker_vault_logins_total", "counter", "Logins to Vault by result.")
 AUDIT = Family("broker_audit_records_total", "counter", "Audit records by result.")
+AUDIT_SEQUENCE = Family(
+    "broker_audit_sequence", "gauge", "Number of the last audit record in its chain."
+)
 LOGS_DROPPED = Family(
     "broker_log_records_dropped_total", "counter", "Log lines dropped: stderr was not read."
 )
@@ -202,8 +219,13 @@ FAMILIES: Final = (
     GENERATION,
     LOGINS,
     AUDIT,
+    AUDIT_SEQUENCE,
     LOGS_DROPPED,
     EVENT_GAPS,
+    LIMITED,
+    LIMIT_COUNTERS,
+    LIMIT_DROPPED,
+    FAILURES_LIMITED,
     PHASE,
     KEY_AGE,
     DUE,

@@ -21,10 +21,12 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Protocol, Self
 
-KINDS: Final = frozenset({"published", "expiring", "suspect", "refused", "rotated"})
+KINDS: Final = frozenset({"published", "expiring", "suspect", "refused", "rotated", "audit_head"})
 GAP: Final = "gap"
 """The kind of the marker in a slow subscriber's stream; its field ``missed`` is a count."""
-FIELDS: Final = frozenset({"credential", "version", "source_version", "reason"})
+FIELDS: Final = frozenset(
+    {"credential", "version", "source_version", "reason", "sequence", "chain"}
+)
 QUEUE: Final = 256
 """Events held for one subscriber: some 100 KiB at most."""
 

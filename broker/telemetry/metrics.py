@@ -1,8 +1,8 @@
 """Every metric of the broker: name, labels, recorder, and the text of a scrape.
 
 Duty: count what happened, remember a few moments, render them for Prometheus.
-Not its duty: rotations (``rotation``), serving the text (``api``), deciding what is alarming
-(``docs/metrics.md``).
+Not its duty: rotations (``rotation``) and limits (``limits``), serving the text (``api``),
+deciding what is alarming (``docs/metrics.md``).
 Rules:
 
 * a label value is a configured name, a word of a closed set, or ``other``: nothing that a
@@ -28,6 +28,7 @@ from broker import __version__
 from broker.clock import Clock, SystemClock
 from broker.telemetry import catalogue as c
 from broker.telemetry.exposition import Family, Histogram, escape, sliced
+from broker.telemetry.limits import LimitMetrics
 from broker.telemetry.rotation import RotationMetrics
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -79,6 +80,9 @@ class Metrics:
         self._clock = clock or SystemClock()
         self._started = self._clock.wall()
         self.rotation = RotationMetrics()
+        self.limits = LimitMetrics()
+        self.limited = self.limits.limited
+        self.failure_limited = self.limits.failure_limited
         self._credentials: dict[str, _Credential] = {}
         self._clients: frozenset[str] = frozenset()
         self._states = dict.fromkeys(c.STATES, 0)
@@ -90,6 +94,8 @@ class Metrics:
         # Series that an alert counts on exist from the start, at zero.
         self._logins = {"ok": 0}
         self._audit = dict.fromkeys(c.AUDIT_RESULTS, 0)
+        self.audit_sequence: Callable[[], int] | None = None
+        """Asked at each scrape; set by ``app``."""
         self._logs_dropped = 0
         self._event_gaps = 0
         self.reconfigure(credentials, clients)
@@ -111,6 +117,7 @@ class Metrics:
                 for pair in [pair for pair in known.handouts if pair[0] in gone]:
                     del known.handouts[pair]
         self._clients = remaining
+        self.limits.reconfigure(kept, remaining)
 
     # --- recorders ------------------------------------------------------------
 
@@ -240,8 +247,12 @@ class Metrics:
         yield c.GENERATION.head() + c.GENERATION.line(self._generation)
         yield c.LOGINS.head() + _by_result(c.LOGINS, self._logins)
         yield c.AUDIT.head() + _by_result(c.AUDIT, self._audit)
+        yield c.AUDIT_SEQUENCE.head() + _optional(
+            c.AUDIT_SEQUENCE, None if self.audit_sequence is None else self.audit_sequence()
+        )
         yield c.LOGS_DROPPED.head() + c.LOGS_DROPPED.line(self._logs_dropped)
         yield c.EVENT_GAPS.head() + c.EVENT_GAPS.line(self._event_gaps)
+        yield from self.limits.lines()
         yield from self.rotation.lines(wall)
 
     def _credential_lines(self, wall: float) -> Iterator[str]:

@@ -31,7 +31,7 @@ from broker.vault.login import Login
 from broker.vault.plan import Action
 from broker.vault.pulse import Pulse
 from broker.vault.retirement import Retirement, revocable
-from broker.vault.tenure import SessionMetrics, Tenure
+from broker.vault.tenure import LoginObserver, SessionMetrics, Tenure
 
 log = logging.getLogger("broker.vault")
 
@@ -48,6 +48,7 @@ class Session:
         linger: seconds an old token is kept for requests under way; more than the
             deadline of one request.
         poll: seconds between two looks whether another token lies ready.
+        observer: told of each login.
 
     ``start`` once, then ``run`` for ever in a supervised task; cancel it, then ``close``.
     """
@@ -62,10 +63,11 @@ class Session:
         metrics: SessionMetrics,
         linger: float = 30.0,
         poll: float = 10.0,
+        observer: LoginObserver | None = None,
     ) -> None:
         self._port, self._login = port, login
         self._clock, self._rng, self._metrics = clock, rng, metrics
-        self._poll = poll
+        self._poll, self._observer = poll, observer
         self._tenure = Tenure(clock=clock, rng=rng, metrics=metrics)
         self._pulse = Pulse(port, clock)
         self._retirement = Retirement(
@@ -240,15 +242,21 @@ class Session:
         try:
             grant = await self._login.login()
         except (LoginError, VaultError) as error:
-            self._metrics.login(error.code)
+            self._told(error.code, None)
             raise
-        self._metrics.login("ok")
         replaced = self._tenure.adopt(grant, own=self._login.own)
+        current = self._tenure.current
+        self._told("ok", None if current is None else current.number)
         self._doubt_grant(offset)
         if replaced is not None:
             self._retirement.add(replaced)
         if self._login.own and self._tenure.current is not None:
             await self._pulse.learn(self._tenure.current)
+
+    def _told(self, result: str, generation: int | None) -> None:
+        self._metrics.login(result)
+        if self._observer is not None:
+            self._observer.logged_in(result, generation)
 
     async def _renew(self, generation: Generation) -> None:
         offset = self._measure()

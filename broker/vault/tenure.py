@@ -43,6 +43,14 @@ class SessionMetrics(Protocol):
         ...
 
 
+class LoginObserver(Protocol):
+    """Who is told of logins, for the audit."""
+
+    def logged_in(self, result: str, generation: int | None) -> None:
+        """One attempt ended: ``ok`` with the generation in use, or an error's code."""
+        ...
+
+
 class Tenure:
     """What the session knows of its token.
 

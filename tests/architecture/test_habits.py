@@ -38,6 +38,7 @@ REVEALS = {
 ENVIRONMENT = {
     "broker/app/run.py": "handed to reload, which lays it over the file",
     "broker/cli/check.py": "handed to settings",
+    "broker/cli/explain.py": "handed to settings",
     "broker/cli/policy.py": "handed to settings",
     "broker/cli/run.py": "handed to settings",
     "broker/client/setup.py": "BROKER_URL and BROKER_TOKEN_FILE",

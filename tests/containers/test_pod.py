@@ -60,7 +60,8 @@ async def test_a_tool_call_gets_its_key_from_the_container_beside_it(
     assert not result.is_error, texts([result])
     assert [call.verdict for call in cluster.search.calls[before:]] == ["ok"]
 
-    (record,) = [one for one in pod.audit() if one.get("credential") == "search-api"]
+    handouts = [one for one in pod.audit() if one["kind"] == "handout"]
+    (record,) = [one for one in handouts if one["credential"] == "search-api"]
     assert record["client"] == "shop"
     assert record["tool"] == "web_search"
 

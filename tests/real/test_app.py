@@ -11,9 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import jsonschema
 import psycopg
 import pytest
 
+from broker.audit.schema import json_schema
+from broker.cli.main import main
 from broker.demo.openbao import OpenBao
 from tests.conftest import KubernetesAuth
 from tests.support.broker_process import BrokerProcess
@@ -103,7 +106,8 @@ def test_hand_outs_work_upstream_and_sigterm_leaves_nothing_behind(
     assert broker.get("search-api").json()["data"] == {"api_key": "canary-key-1"}
     assert len(set(openbao.admin.leases(orders_database)) - before) == 1
 
-    records = [r for r in broker.audit() if r.get("credential") == "orders-db"]
+    handouts = [record for record in broker.audit() if record["kind"] == "handout"]
+    records = [record for record in handouts if record["credential"] == "orders-db"]
     assert records[0]["client"] == "search-mcp"
     assert records[0]["version"] == document["version"]
 
@@ -112,6 +116,48 @@ def test_hand_outs_work_upstream_and_sigterm_leaves_nothing_behind(
     with pytest.raises(psycopg.OperationalError):
         psycopg.connect(document["data"]["dsn"], connect_timeout=60)
     assert "canary-key-1" not in broker.logs() + broker.audit_file.read_text()
+
+
+def test_the_whole_life_is_one_chain_over_a_restart(
+    broker: BrokerProcess, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Start, logins, refreshes, hand-outs and stop are valid records, and ``verify`` agrees."""
+    broker.start()
+    first = broker.get("search-api")
+    etag = first.headers["etag"]
+    assert broker.get("search-api", **{"If-None-Match": etag}).status_code == 304
+    assert broker.get("nothing-such").status_code == 404
+    assert broker.stop() == 0
+    broker.start()
+    assert broker.get("orders-db").status_code == 200
+    assert broker.stop() == 0
+
+    records = broker.audit()
+    judge = jsonschema.Draft202012Validator(json_schema())
+    for record in records:
+        judge.validate(record)
+    assert [record["seq"] for record in records] == list(range(1, len(records) + 1))
+    lives = [record["kind"] for record in records if record["kind"] in {"start", "stop"}]
+    assert lives == ["start", "stop"] * 2
+    assert (records[0]["kind"], records[-1]["kind"]) == ("start", "stop")
+    assert (records[-1]["reason"], records[-1]["exit_code"]) == ("SIGTERM", 0)
+    kinds = {record["kind"] for record in records}
+    assert {"login", "refresh", "handout", "revalidated", "refusal"} <= kinds
+    logins = [record for record in records if record["kind"] == "login"]
+    assert [(one["result"], one["generation"]) for one in logins] == [("ok", 1), ("ok", 1)]
+    handout = next(record for record in records if record["kind"] == "handout")
+    refreshed = [record for record in records if record["kind"] == "refresh"]
+    assert handout["version"] in {one["version"] for one in refreshed}
+
+    path = str(broker.audit_file)
+    head = f"{records[-1]['chain']}@{records[-1]['seq']}"
+    assert main(["audit", "verify", path, "--head", head]) == 0
+    assert f"audit head {head}" in broker.logs()
+    capsys.readouterr()
+    assert main(["explain", first.headers["broker-request-id"], "--file", path]) == 0
+    told = capsys.readouterr().out
+    assert "search-api was handed out." in told
+    assert "search-api: changed, version" in told
 
 
 def test_a_caller_gets_only_what_its_list_names(broker: BrokerProcess) -> None:

@@ -7,14 +7,16 @@ and attempts that fail are 1, 2, 4, 8, 16, 30, 30 ... s apart.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from math import inf
 from pathlib import Path
 
+from broker.clock import Clock
 from broker.vault.generation import Generation
 from broker.vault.login import KubernetesLogin, TokenFileLogin
 from broker.vault.session import Session
+from broker.vault.tenure import LoginObserver
 from tests.simulators.clock import EPOCH, VirtualClock
 from tests.simulators.randomness import Steady
 from tests.simulators.vault import VaultSimulator
@@ -40,7 +42,14 @@ class Counters:
 class Story:
     """A session, its Vault and its clock."""
 
-    def __init__(self, directory: Path, role: Role, *, by_file: bool = False) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        role: Role,
+        *,
+        by_file: bool = False,
+        observe: Callable[[Clock], LoginObserver] | None = None,
+    ) -> None:
         self.clock = VirtualClock()
         self.vault = VaultSimulator(self.clock)
         self.role = self.vault.server.role(like=role)
@@ -59,6 +68,7 @@ class Story:
             clock=self.clock,
             rng=Steady(),
             metrics=self.metrics,
+            observer=None if observe is None else observe(self.clock),
         )
         self._usable_until = inf
         self.session.on_change(self._changed)

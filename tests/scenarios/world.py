@@ -9,6 +9,7 @@ from itertools import count
 from random import Random
 from typing import Literal
 
+from broker.clock import Clock
 from broker.credentials.keeper import Deps
 from broker.credentials.keepers import Keepers
 from broker.credentials.model import (
@@ -19,6 +20,7 @@ from broker.credentials.model import (
     LeasedSource,
     State,
 )
+from broker.credentials.ports import RefreshObserver
 from broker.credentials.proof import Proof
 from broker.credentials.retire import Retirer
 from broker.credentials.store import CredentialStore
@@ -130,6 +132,7 @@ async def world(
     limited: bool = False,
     start: bool = True,
     capacity: int = 10_000,
+    observe: Callable[[Clock], RefreshObserver] | None = None,
 ) -> AsyncIterator[World]:
     """A world at time 0 in which ``specs`` have had their first attempt.
 
@@ -158,6 +161,7 @@ async def world(
         recorder=said,
         events=said,
         new_version=lambda: f"v{next(versions)}",
+        observer=None if observe is None else observe(clock),
     )
     keepers = Keepers(specs, deps, proofs=proofs, capacity=capacity)
     if log_in:

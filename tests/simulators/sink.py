@@ -36,6 +36,9 @@ class SinkSimulator:
         """Nothing to wait on."""
         raise OSError("no descriptor")
 
+    def sync(self) -> None:
+        """There is no disk."""
+
     def close(self) -> None:
         """See ``Sink.close``."""
         self.closed = True

@@ -14,6 +14,8 @@ from typing import Any
 
 from broker.access.authorizer import ListAuthorizer
 from broker.access.caller import Callers, ClientSpec
+from broker.access.failed_authentications import FailedAuthentications
+from broker.access.limits import Limits
 from broker.access.principal import SubjectTokens
 from broker.api.admin import create_admin_plane
 from broker.api.data import create_data_plane
@@ -121,6 +123,8 @@ class Assembly:
         self.keepers = Keepers(self.store)
         self.metrics = Metrics(self.names, [one.name for one in clients])
         self.events = Events(self.metrics)
+        self.limits = Limits(self.clock)
+        self.failures = FailedAuthentications(self.clock, None)
         self.callers = Callers(
             self.clock, clients, own_uid=os.geteuid() + 1 if own_uid is None else own_uid
         )
@@ -139,6 +143,8 @@ class Assembly:
             reports=self.keepers,
             specs=self.specs,
             mask=lambda text: text.replace(SECRET, "***"),
+            limits=self.limits,
+            failures=self.failures,
             tokens=tokens,
             max_wait=max_wait,
         )

@@ -45,6 +45,17 @@ async def chunk(wire: Wire) -> bytes:
         return data
 
 
+async def test_the_head_of_the_audit_is_for_every_caller(served: Serving) -> None:
+    """Whoever keeps it is a witness; no other event without a credential is told."""
+    wire = await served.data()
+    await follow(wire, AUTH)
+    events = served.broker.events
+    events.publish("refused", reason="x")
+    events.publish("audit_head", sequence="7", chain="ab" * 16)
+    expected = 'id: 2\nevent: audit_head\ndata: {"sequence":"7","chain":"' + "ab" * 16 + '"}\n\n'
+    assert expected.encode() == await chunk(wire)
+
+
 async def test_events_of_visible_credentials_only(served: Serving) -> None:
     """A caller is told of its own credentials: names and versions, in the stream's format."""
     wire = await served.data()

@@ -52,6 +52,37 @@ REFUSED = {
         "vault.tls.unsafe_skip_verify",
         "switches off",
     ),
+    "small audit files": (
+        HEAD + "audit: {file: /a, max_bytes: 4000}\n",
+        "audit.max_bytes",
+        "some 10 records",
+    ),
+    "rotated standard output": (
+        HEAD + "audit: {max_bytes: 1000000}\n",
+        "audit.max_bytes",
+        "standard output",
+    ),
+    "synced standard output": (HEAD + "audit: {sync: true}\n", "audit.sync", "standard output"),
+    "kept without rotation": (
+        HEAD + "audit: {file: /a, keep: 3}\n",
+        "audit.keep",
+        "nothing is rotated",
+    ),
+    "key and records in one file": (
+        HEAD + "audit: {file: /a, key_file: /a}\n",
+        "audit.key_file",
+        "appended to",
+    ),
+    "audit within a client's reach": (
+        client("proof: token") + "audit: {file: /run/broker/c/audit.log}\n",
+        "audit.file",
+        "the client c mounts",
+    ),
+    "key within a client's reach": (
+        client("proof: token") + "audit: {key_file: /run/broker/c/key}\n",
+        "audit.key_file",
+        "the client c mounts",
+    ),
     "two CAs": (vault("tls: {ca_file: /a, ca_path: /b}"), "vault.tls.ca_path", "beside"),
     "certificate without key": (
         vault("tls: {cert_file: /a}"),

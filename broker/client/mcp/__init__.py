@@ -8,6 +8,7 @@ from __future__ import annotations
 from broker.client.mcp.guard import Guard
 from broker.client.mcp.installing import HasMiddleware, install
 from broker.client.mcp.issuer import Issuer
+from broker.client.mcp.masking import Masking
 from broker.client.mcp.naming import ToolNaming
 from broker.client.mcp.texts import text_for_model
 from broker.client.mcp.verifier import BrokerTokenVerifier, unavailable_as_503
@@ -17,6 +18,7 @@ __all__ = [
     "Guard",
     "HasMiddleware",
     "Issuer",
+    "Masking",
     "ToolNaming",
     "install",
     "text_for_model",

@@ -7,7 +7,9 @@ Rules: no name of a file, a host or a path; no remedy either, since no model can
 
 from __future__ import annotations
 
-from broker.errors import BrokerError, CredentialUnavailable
+from math import ceil
+
+from broker.errors import BrokerError, CredentialUnavailable, TooManyRequests
 from broker.protocol.models import format_time
 
 
@@ -18,6 +20,8 @@ def text_for_model(error: BrokerError, *, wall: float) -> str:
         error: from the client.
         wall: Unix time now.
     """
+    if isinstance(error, TooManyRequests) and error.retry_after > 0:
+        return f"{error} Trying again in {ceil(error.retry_after)} s can help."
     if not isinstance(error, CredentialUnavailable):
         return f"{error} {_again(error.retryable)}"
     parts = [f"The credential {error.name} is unavailable"]
