@@ -24,7 +24,7 @@ from broker.client import tool
 from broker.client.auth import Auth, make_auth
 from broker.client.core import Core, Reply, Steps
 from broker.client.credential import Credential
-from broker.client.link import Transport, converse, kept_open, streaming
+from broker.client.link import Carrier, Transport, converse, kept_open, streaming
 from broker.client.pinned import UNAUTHORIZED, Pinned
 from broker.client.setup import LOG, make_core
 from broker.client.sync import SyncBroker
@@ -69,7 +69,7 @@ class Broker:
         ] = WeakKeyDictionary()
         self.sync = SyncBroker(transport=transport, core=self._core)
         """The same client for threads: same cache, same broker."""
-        self._line: tuple[asyncio.AbstractEventLoop, Transport] | None = None
+        self._line: tuple[asyncio.AbstractEventLoop, Carrier] | None = None
 
     async def get(self, name: str, *, wait: float = 0.0, lasting: float = 0.0) -> Credential:
         """The current credential; from the cache until its ``use_until``.
@@ -181,7 +181,7 @@ class Broker:
         steps = self._core.exchange(
             method, path, headers=headers, body=body, work=work, within=within
         )
-        transport = self._transport
+        transport: Carrier | None = self._transport
         if transport is None and self._line is not None:
             loop, line = self._line
             transport = line if loop is asyncio.get_running_loop() else None

@@ -20,7 +20,7 @@ import ssl
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeAlias, TypeVar
 
 import httpx2
 
@@ -54,7 +54,10 @@ class Transport(Protocol):
         ...
 
 
-async def converse(core: Core, steps: Steps[Result], transport: Transport | None = None) -> Result:
+Carrier: TypeAlias = Transport | httpx2.AsyncHTTPTransport
+
+
+async def converse(core: Core, steps: Steps[Result], transport: Carrier | None = None) -> Result:
     """Carry a conversation to its end, on the event loop."""
     try:
         step = next(steps)
@@ -84,11 +87,11 @@ def converse_sync(core: Core, steps: Steps[Result], transport: Transport | None 
         return result
 
 
-async def _send(endpoint: Endpoint, call: Call, transport: Transport | None) -> Reply | Lost:
+async def _send(endpoint: Endpoint, call: Call, transport: Carrier | None) -> Reply | Lost:
     body = bytearray()
     try:
         async with asyncio.timeout(call.within), AsyncExitStack() as stack:
-            carrier: Transport | httpx2.AsyncHTTPTransport | None = transport
+            carrier: Carrier | None = transport
             if carrier is None:
                 if _is_missing(endpoint):
                     return Lost(f"there is no socket {endpoint.socket}")
@@ -116,7 +119,7 @@ async def streaming(
     """
     endpoint = core.endpoint
     async with AsyncExitStack() as stack:
-        carrier: Transport | httpx2.AsyncHTTPTransport | None = transport
+        carrier: Carrier | None = transport
         if carrier is None:
             if _is_missing(endpoint):
                 raise httpx2.ConnectError(f"there is no socket {endpoint.socket}")

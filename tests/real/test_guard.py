@@ -18,7 +18,7 @@ from broker.errors import CallerForbidden
 from tests.simulators.authorization_server import authorization_server
 from tests.simulators.subject_tokens import TokenBroker
 from tests.support.broker import TOKEN, Assembly, serving
-from tests.support.guarded import ERAS, KEY, Era, guarded, text_of
+from tests.support.guarded import ERAS, KEY, Era, call_body, call_headers, guarded, text_of
 
 pytestmark = pytest.mark.real
 
@@ -159,3 +159,27 @@ async def test_policies_of_the_broker_hold_for_other_issuers_subjects(
     assert {one["subject"] for one in refused} == {f"{server.url}|agent"}
     assert all(one["mcp_request_id"] and one["address"] == "127.0.0.1" for one in refused)
     assert bearer not in real.audit_file.read_text()
+
+
+async def test_a_broker_that_restarts_is_found_again(tmp_path: Path) -> None:
+    """Connections that were kept are dead then: 503 while it is away, and on it goes."""
+    real = Assembly(tmp_path)
+    real.publish("search-api")
+    (tmp_path / "client-token").write_text(TOKEN)
+    address = UnixAddress(tmp_path / "broker.sock")
+    async with serving(real) as listeners, authorization_server() as server:
+        listener = await listeners.start(real.listener(address, client="search-mcp"))
+        broker = Broker(f"unix://{tmp_path}/broker.sock")
+        async with guarded(broker, issuers=[server.issuer()]) as world:
+            server.audience = world.url
+            async with world.raw(server.sign(scope="tool:ping")) as http:
+
+                async def call() -> int:
+                    body, headers = call_body("ping"), call_headers("ping")
+                    return (await http.post(world.url, json=body, headers=headers)).status_code
+
+                assert [await call(), await call()] == [200, 200]
+                await listener.stop(real.clock.now())
+                assert await call() == 503
+                await listeners.start(real.listener(address, client="search-mcp"))
+                assert [await call(), await call()] == [200, 200]
