@@ -48,6 +48,7 @@ The tree (a test compares it with the classes)::
     │   ├── RotationFrozen
     │   ├── RotationRolledBack
     │   ├── RotationStateUnreadable
+    │   ├── RotationKeyMissing
     │   └── UpstreamError
     │       ├── UpstreamUnavailable
     │       ├── UpstreamRefused
@@ -65,6 +66,10 @@ The tree (a test compares it with the classes)::
     │   └── TooManyRequests
     │       └── TooManyFailures
     ├── TokensUnavailable
+    ├── TokenError
+    │   ├── TokenUnknown
+    │   ├── TokensExhausted
+    │   └── RevocationFailed
     ├── RequestError
     │   ├── RequestMalformed
     │   ├── RequestTooLarge
@@ -481,6 +486,16 @@ class RotationStateUnreadable(RotationError):
     remedy = "Update the broker, or restore the state's last good version in Vault."
 
 
+class RotationKeyMissing(RotationError):
+    """The provider does not list the key that readers have."""
+
+    code = "rotation_key_missing"
+    remedy = (
+        "Somebody ended it at the provider, or Vault was restored from a backup older than the "
+        "key: see 'broker rotation history', then 'broker rotate'."
+    )
+
+
 class UpstreamError(RotationError):
     """The provider of keys could not do what was asked."""
 
@@ -681,6 +696,51 @@ class TokensUnavailable(BrokerError):
     code = "tokens_unavailable"
     retryable = True
     remedy = "Wait until the broker can read the revocations in Vault again."
+
+
+class TokenError(BrokerError):
+    """A scoped token could not be made, found or revoked."""
+
+    code = "token_error"
+    remedy = "See docs/tokens.md."
+
+
+class TokenUnknown(TokenError):
+    """No such scoped token of this caller."""
+
+    code = "token_unknown"
+    remedy = "Check the id; tokens that have expired are gone."
+
+
+class TokensExhausted(TokenError):
+    """The caller has as many scoped tokens alive as one may have.
+
+    Args:
+        message: one sentence.
+        next_attempt_at: Unix time at which the next one expires, or None.
+    """
+
+    code = "tokens_exhausted"
+    retryable = True
+    remedy = "Revoke tokens that are not needed, ask for shorter lives, or raise tokens.max_tokens."
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        next_attempt_at: float | None = None,
+        remedy: str | None = None,
+    ) -> None:
+        super().__init__(message, remedy=remedy)
+        self.next_attempt_at = next_attempt_at
+
+
+class RevocationFailed(TokenError):
+    """The revocation could not be written, so it may not be honoured anywhere."""
+
+    code = "revocation_failed"
+    retryable = True
+    remedy = "Try again until it is confirmed; when there are too many, revoke by caller, or all."
 
 
 class RequestError(BrokerError):

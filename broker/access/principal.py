@@ -97,6 +97,15 @@ class SubjectTokens(Protocol):
         """
         ...
 
+    def recheck(self, grant: Grant) -> None:
+        """See that a token that was verified a while ago is good still.
+
+        Raises:
+            SubjectTokenRefused, TokensUnavailable: as ``verify``; also when the token is not
+                remembered.
+        """
+        ...
+
 
 class NoSubjectTokens:
     """No scoped tokens are configured: none is good."""
@@ -106,6 +115,11 @@ class NoSubjectTokens:
     def verify(self, token: bytes, caller: Caller) -> Grant:
         """See ``SubjectTokens.verify``."""
         del token, caller
+        raise SubjectTokenRefused(reason="tokens_off")
+
+    def recheck(self, grant: Grant) -> None:
+        """See ``SubjectTokens.recheck``."""
+        del grant
         raise SubjectTokenRefused(reason="tokens_off")
 
 

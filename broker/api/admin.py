@@ -1,6 +1,7 @@
 """The admin plane: what an operator may ask, over a socket no other container mounts.
 
-Duty: status, refresh, new client tokens, quit; rotation by ``api.rotation``.
+Duty: status, refresh, new client tokens, quit; rotation by ``api.rotation``, scoped tokens by
+``api.tokens``.
 Not its duty: who may open the socket (its directory and mode: ``sockets``).
 Rules:
 
@@ -18,10 +19,12 @@ from typing import Annotated, Any, Protocol
 from fastapi import Depends, FastAPI, Path, Request, Response
 
 from broker import __version__
+from broker.access.tokens.minting import TokenDesk
 from broker.api.framework import create_app, document, peer, request_id, unless_gone
 from broker.api.health import Health
 from broker.api.problems import Problems
 from broker.api.rotation import add_rotation_routes
+from broker.api.tokens import add_operator_routes
 from broker.credentials.model import CredentialKey, Entry
 from broker.errors import CallerForbidden, RouteUnknown
 from broker.protocol.names import CLIENTS_PATH, CREDENTIALS_PATH, QUIT_PATH, STATUS_PATH
@@ -49,6 +52,7 @@ def create_admin_plane(
     own_uid: int,
     rotations: Rotations | None = None,
     audit: Callable[[], dict[str, Any]] = dict,
+    tokens: TokenDesk | None = None,
     operators: frozenset[int] = frozenset({0}),
 ) -> FastAPI:
     """The application behind the admin socket.
@@ -63,6 +67,7 @@ def create_admin_plane(
         own_uid: the broker's effective uid; who has it may ask.
         rotations: what replaces keys; None when this process does not.
         audit: tells the head of the audit's chain, as JSON members.
+        tokens: mints and revokes scoped tokens; None when they are off.
         operators: further uids that may ask.
     """
     app = create_app("MCP secrets broker: administration", "For operators only.", problems)
@@ -122,4 +127,5 @@ def create_admin_plane(
         return document({"stopping": True}, 202)
 
     add_rotation_routes(app, rotations, may=may)
+    add_operator_routes(app, tokens, may=may)
     return app

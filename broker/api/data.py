@@ -15,12 +15,14 @@ from typing import Annotated, Final, TypeAlias
 from fastapi import FastAPI, Path, Request, Response
 
 from broker.access.principal import Principal
+from broker.access.tokens.minting import Asker, TokenDesk
 from broker.api.decisions import add_decisions
 from broker.api.events import EventStreams
 from broker.api.framework import Prepared, create_app, document, peer, request_id, unless_gone
 from broker.api.openapi import HANDOUT_PARAMETERS, answers, body
 from broker.api.problems import Problems
 from broker.api.reading import Said, fields_of, read, read_object
+from broker.api.tokens import add_token_routes
 from broker.clock import Clock
 from broker.handout import request as handout
 from broker.handout.decisions import DecisionService
@@ -47,6 +49,7 @@ def create_data_plane(
     events: Events,
     problems: Problems,
     clock: Clock,
+    tokens: TokenDesk | None = None,
 ) -> FastAPI:
     """The application behind the data listeners.
 
@@ -56,13 +59,14 @@ def create_data_plane(
         events: the bus.
         problems: makes answers of errors.
         clock: the only source of time.
+        tokens: mints and shows scoped tokens; None when they are off.
     """
     app = create_app(
         "MCP secrets broker",
         "Hands out the current value of configured credentials to local callers.",
         problems,
     )
-    routes = _Routes(service, EventStreams(events, service, clock))
+    routes = _Routes(service, EventStreams(events, service, clock), tokens)
     app.add_api_route(
         CREDENTIALS_PATH,
         routes.list_credentials,
@@ -70,7 +74,7 @@ def create_data_plane(
         operation_id="listCredentials",
         summary="What the caller may have",
         description="Names, states and expiries; never a value.",
-        responses=answers(CredentialListDocument, 401, 429),
+        responses=answers(CredentialListDocument, 401, 403, 429, 503),
     )
     app.add_api_route(
         _ONE,
@@ -107,7 +111,7 @@ def create_data_plane(
         operation_id="whoami",
         summary="Who the caller is",
         description="How it was identified, what it may have, and with which tools.",
-        responses=answers(WhoamiDocument, 401, 429),
+        responses=answers(WhoamiDocument, 401, 403, 429, 503),
     )
     app.add_api_route(
         EVENTS_PATH,
@@ -116,39 +120,52 @@ def create_data_plane(
         operation_id="streamEvents",
         summary="Follow what happens to the caller's credentials",
         description=(
-            "Server-sent events: published, expiring, suspect, refused, rotated, audit_head, and "
-            "`gap` when some were missed; names and versions only. Nothing is replayed: after "
-            "connecting, ask for the present state."
+            "Server-sent events: published, expiring, suspect, refused, rotated, audit_head, "
+            "`revoked` for a scoped token of the caller's, and `gap` when some were missed; names, "
+            "versions and ids only. Nothing is replayed: after connecting, ask for the present "
+            "state."
         ),
-        responses=answers(None, 401, 429, 503),
+        responses=answers(None, 401, 403, 429, 503),
     )
+    add_token_routes(app, tokens, routes.asker)
     add_decisions(app, decisions, routes.who)
     return app
 
 
 class _Routes:
-    def __init__(self, service: HandoutService, streams: EventStreams) -> None:
+    def __init__(
+        self, service: HandoutService, streams: EventStreams, tokens: TokenDesk | None
+    ) -> None:
         self._service = service
         self._streams = streams
+        self._tokens = tokens
 
-    def who(self, request: Request) -> tuple[Principal, Said, handout.Request]:
+    async def asker(self, request: Request) -> Asker:
+        """Who asks about scoped tokens."""
+        principal, said, asked = await self.who(request)
+        name = principal.caller.name
+        return Asker(name, asked.id, principal, said.subject_token, asked.address)
+
+    async def who(self, request: Request) -> tuple[Principal, Said, handout.Request]:
         """The caller, what it says in its header fields, and the same for the audit."""
         said = read(fields_of(request.scope["headers"]))
         origin = peer(request)
         asked = handout.Request(
             request_id(request), origin.uid, said.tool, said.mcp_request_id, origin.address
         )
+        if said.subject_token is not None and self._tokens is not None:
+            await self._tokens.freshen()
         principal = self._service.authenticate(
             said.bearer, origin.uid, origin.client, asked, said.subject_token
         )
         return principal, said, asked
 
     async def list_credentials(self, request: Request) -> Response:
-        principal, _, _ = self.who(request)
+        principal, _, _ = await self.who(request)
         return document(await self._service.credentials(principal))
 
     async def get_credential(self, name: Name, request: Request) -> Response:
-        principal, said, asked = self.who(request)
+        principal, said, asked = await self.who(request)
         condition = said.if_none_match
         if said.wait is None:
             answer = self._service.handout(principal, name, asked, if_none_match=condition)
@@ -165,7 +182,7 @@ class _Routes:
         return Prepared(answer.status, answer.headers, answer.body)
 
     async def report_credential(self, name: Name, request: Request) -> Response:
-        principal, _, asked = self.who(request)
+        principal, _, asked = await self.who(request)
         fields = fields_of(request.scope["headers"])
         said = read_object(fields.get(b"content-type"), await request.body())
         answer = await unless_gone(
@@ -182,9 +199,9 @@ class _Routes:
         return document(answer)
 
     async def whoami(self, request: Request) -> Response:
-        principal, _, _ = self.who(request)
+        principal, _, _ = await self.who(request)
         return document(self._service.whoami(principal))
 
     async def stream_events(self, request: Request) -> Response:
-        principal, _, _ = self.who(request)
+        principal, _, _ = await self.who(request)
         return self._streams.open(principal)

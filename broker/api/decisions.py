@@ -7,7 +7,7 @@ Rules: as for every route of the data plane, it begins with the caller.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from fastapi import FastAPI, Request, Response
 
@@ -24,7 +24,7 @@ from broker.protocol.names import DECISIONS_PATH
 def add_decisions(
     app: FastAPI,
     service: DecisionService,
-    who: Callable[[Request], tuple[Principal, Said, handout.Request]],
+    who: Callable[[Request], Awaitable[tuple[Principal, Said, handout.Request]]],
 ) -> None:
     """Declare the route.
 
@@ -35,7 +35,7 @@ def add_decisions(
     """
 
     async def decide(request: Request) -> Response:
-        principal, _, asked = who(request)
+        principal, _, asked = await who(request)
         fields = fields_of(request.scope["headers"])
         said = read_object(fields.get(b"content-type"), await request.body())
         return document(await service.decide(principal, asked, said))
@@ -53,6 +53,6 @@ def add_decisions(
             "recorded, but for an overview. `scope` names what a scoped token lacks; where it is "
             "empty another token would not help."
         ),
-        responses=answers(DecisionsDocument, 400, 401, 403, 413, 503),
+        responses=answers(DecisionsDocument, 400, 401, 403, 413, 429, 503),
         openapi_extra=body(DecisionsRequest),
     )

@@ -5,8 +5,10 @@ when the broker stops, or when it has lasted long enough.
 Not its duty: queues and gaps (``telemetry.events``).
 Rules:
 
-* names, versions and the audit's head only; of credentials only those that the caller may
-  have *now*: the list is asked at each event, so that a narrowed list counts at once;
+* names, versions, ids of the caller's own tokens and the audit's head only; of credentials only
+  those that the caller may have *now*: the list is asked at each event, so that a narrowed
+  list counts at once;
+* a stream that was opened with a scoped token ends with it, by time or revocation;
 * a stream holds memory, so a client has a bounded number of them;
 * a comment every 15 s shows both sides that the other lives.
 
@@ -76,7 +78,14 @@ class EventStreams:
         if self._open[principal.caller.name] >= STREAMS:
             raise BrokerBusy("This client has as many event streams open as it may.")
 
+        grant = principal.grant
+
         def wanted(event: Event) -> bool:
+            if grant is not None and self._clock.wall() >= grant.expires_at:
+                return False
+            if event.client:
+                mine = event.client == principal.caller.name
+                return mine and (grant is None or event.fields.get("token") == grant.id)
             name = event.fields.get("credential")
             if name is None:
                 return event.kind in FOR_ALL
@@ -85,20 +94,21 @@ class EventStreams:
         subscription = self._events.subscribe(wanted)
         if subscription.closed:
             raise BrokerStopping
-        return EventStream(subscription, self._clock, self._open, principal.caller.name)
+        return EventStream(subscription, self._clock, self._open, principal)
 
 
 class EventStream(Response):
     """One stream; made by ``EventStreams.open``."""
 
     def __init__(
-        self, subscription: Subscription, clock: Clock, opened: Counter[str], client: str
+        self, subscription: Subscription, clock: Clock, opened: Counter[str], principal: Principal
     ) -> None:
         super().__init__()
         self._subscription = subscription
         self._clock = clock
         self._opened = opened
-        self._client = client
+        self._client = principal.caller.name
+        self._grant = principal.grant
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
         """Send events until the subscription ends."""
@@ -120,6 +130,8 @@ class EventStream(Response):
         await _send(send, _OPENING)
         subscription, clock = self._subscription, self._clock
         end = clock.now() + LONGEST
+        if self._grant is not None:
+            end = min(end, clock.now() + self._grant.expires_at - clock.wall())
         while not subscription.closed and (now := clock.now()) < end:
             if not await clock.wait(subscription.ready, min(now + HEARTBEAT, end)):
                 await _send(send, b": \n\n")
@@ -127,6 +139,10 @@ class EventStream(Response):
             taken = subscription.take()
             if taken:
                 await _send(send, b"".join(map(encode, taken)))
+            if self._grant is not None and any(
+                event.fields.get("token") == self._grant.id for event in taken
+            ):
+                break  # what it was opened with is revoked
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 

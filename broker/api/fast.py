@@ -10,7 +10,7 @@ record is written, with those of all requests of the same turn of the loop.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final, cast
 
 from broker.api.door import Asked, FastPath, Peer, Send
@@ -46,6 +46,7 @@ class FastHandout(FastPath):
         problems: makes answers of errors.
         names: the configured credentials.
         clock: measures.
+        fresh: whether scoped tokens can be verified without waiting; else the routes do it.
     """
 
     def __init__(
@@ -55,7 +56,9 @@ class FastHandout(FastPath):
         names: Iterable[str] = (),
         *,
         clock: Clock,
+        fresh: Callable[[], bool] = lambda: True,
     ) -> None:
+        self._fresh = fresh
         self._service = service
         self._clock = clock
         self._problems = problems
@@ -85,6 +88,8 @@ class FastHandout(FastPath):
         try:
             held = asking.held
             if held is None or not service.stands(held, wall):
+                if asking.said.subject_token is not None and not self._fresh():
+                    return False
                 held = asking.held = self._admit(asking, peer, request_id)
             answer = service.ready(held, request_id, now, wall)
             if answer is None:

@@ -1,6 +1,6 @@
 """The OpenAPI document: made from the declared routes and the wire's own shapes.
 
-Duty: JSON Schema of the documents in ``protocol.models``; what each route may answer; the
+Duty: JSON Schema of the documents in ``protocol``; what each route may answer; the
 whole document, for ``docs/openapi.json``.
 Not its duty: serving it: a running broker shows no documentation.
 Rules:
@@ -18,16 +18,19 @@ from typing import Any, Final, Literal, Union, get_args, get_origin, get_type_hi
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from broker.protocol import models
+from broker.protocol import models, token_models
 from broker.protocol.names import (
     EVENT_STREAM,
     EXPIRES_AT,
     EXPIRES_IN,
+    FORM,
     ISSUED_AT,
+    JSON,
     MCP_REQUEST_ID,
     PROBLEM_JSON,
     REQUEST_ID,
     STATE,
+    SUBJECT_TOKEN,
     TOOL,
     USE_UNTIL,
 )
@@ -39,6 +42,13 @@ _SHAPES: Final = (
     models.WhoamiDocument,
     models.ReportRequest,
     models.ReportDocument,
+    token_models.TokenRequest,
+    token_models.TokenDocument,
+    token_models.MintedDocument,
+    token_models.TokenListDocument,
+    token_models.IntrospectionRequest,
+    token_models.IntrospectionDocument,
+    token_models.InactiveDocument,
     models.DecisionsRequest,
     models.DecisionsDocument,
     ProblemDocument,
@@ -72,21 +82,33 @@ HANDOUT_PARAMETERS: Final = [
 ]
 
 
-def answers(model: type | None, *statuses: int) -> dict[int | str, dict[str, Any]]:
+SUBJECT_PARAMETER: Final = _parameter(
+    SUBJECT_TOKEN, "A scoped token: then the new one is minted from it, and narrower."
+)
+
+
+def answers(
+    model: type | tuple[type, ...] | None, *statuses: int, success: int = 200
+) -> dict[int | str, dict[str, Any]]:
     """What a route may answer, in the form FastAPI takes.
 
     Args:
-        model: the shape of a 200; None for an event stream.
+        model: the shape of a success, or shapes; None for an event stream, or for nothing.
         statuses: the others; those of 400 and more are problem documents.
+        success: 200, 201, or 204, which has no body.
     """
     told: dict[int | str, dict[str, Any]] = {}
-    if model is None:
-        told[200] = {"description": "The stream", "content": {EVENT_STREAM: {}}}
+    if success == 204:
+        told[success] = {"description": "Done"}
+    elif model is None:
+        told[success] = {"description": "The stream", "content": {EVENT_STREAM: {}}}
     else:
-        told[200] = {
-            "description": "Success",
-            "content": {"application/json": {"schema": _reference(model)}},
-        }
+        schema = (
+            {"anyOf": [_reference(one) for one in model]}
+            if isinstance(model, tuple)
+            else _reference(model)
+        )
+        told[success] = {"description": "Success", "content": {JSON: {"schema": schema}}}
     for status in statuses:
         if status == 304:
             names = (ISSUED_AT, EXPIRES_AT, EXPIRES_IN, USE_UNTIL, STATE)
@@ -107,8 +129,13 @@ def answers(model: type | None, *statuses: int) -> dict[int | str, dict[str, Any
 
 def body(model: type) -> dict[str, Any]:
     """The JSON body a route takes, for ``openapi_extra``."""
-    content = {"application/json": {"schema": _reference(model)}}
-    return {"requestBody": {"required": True, "content": content}}
+    return {"requestBody": {"required": True, "content": {JSON: {"schema": _reference(model)}}}}
+
+
+def token_body() -> dict[str, Any]:
+    """The body of an introspection: a form, as RFC 7662 has it, or JSON."""
+    schema = {"schema": _reference(token_models.IntrospectionRequest)}
+    return {"requestBody": {"required": True, "content": {FORM: schema, JSON: schema}}}
 
 
 def _reference(model: type) -> dict[str, Any]:
@@ -116,7 +143,7 @@ def _reference(model: type) -> dict[str, Any]:
 
 
 def schema_of(kind: Any) -> dict[str, Any]:
-    """JSON Schema of a type hint: what ``protocol.models`` uses, nothing more.
+    """JSON Schema of a type hint: what the shapes in ``protocol`` use, nothing more.
 
     Raises:
         TypeError: a hint this function does not know.
@@ -127,6 +154,8 @@ def schema_of(kind: Any) -> dict[str, Any]:
         return _reference(kind)
     origin, parts = get_origin(kind), get_args(kind)
     if origin is Literal:
+        if isinstance(parts[0], bool):
+            return {"type": "boolean", "const": parts[0]}
         return {"type": "string", "enum": list(parts)}
     if origin is list:
         return {"type": "array", "items": schema_of(parts[0])}

@@ -16,10 +16,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, NamedTuple
+from urllib.parse import parse_qsl
 
 from broker.errors import RequestMalformed
 from broker.handout.conditions import wait_seconds
-from broker.protocol.names import MCP_REQUEST_ID, SUBJECT_TOKEN, TOOL
+from broker.protocol.names import FORM, JSON, MCP_REQUEST_ID, SUBJECT_TOKEN, TOOL
 
 _TOOL: Final = TOOL.lower().encode("ascii")
 _MCP_REQUEST_ID: Final = MCP_REQUEST_ID.lower().encode("ascii")
@@ -88,14 +89,33 @@ def read(fields: Mapping[bytes, bytes]) -> Said:
     )
 
 
+def read_token(content_type: bytes | None, body: bytes) -> bytes:
+    """Read the token of an introspection: a form (RFC 7662 section 2.1), or JSON.
+
+    Raises:
+        RequestMalformed: neither, or no token, or two.
+    """
+    if _media_type(content_type) != FORM.encode("ascii"):
+        token = read_object(content_type, body).get("token")
+        tokens = [token.encode("utf-8", "surrogatepass")] if isinstance(token, str) else []
+    else:
+        try:
+            pairs = parse_qsl(body, keep_blank_values=True, max_num_fields=8)
+        except ValueError:
+            raise RequestMalformed("The body is no form.") from None
+        tokens = [value for name, value in pairs if name == b"token"]
+    if len(tokens) != 1:
+        raise RequestMalformed("An introspection names one token.")
+    return tokens[0]
+
+
 def read_object(content_type: bytes | None, body: bytes) -> dict[str, Any]:
     """Read a JSON body that must be an object.
 
     Raises:
         RequestMalformed: another media type, no JSON, or no object.
     """
-    media_type = b"" if content_type is None else content_type.partition(b";")[0].strip().lower()
-    if media_type != b"application/json":
+    if _media_type(content_type) != JSON.encode("ascii"):
         raise RequestMalformed(
             "The body must be JSON.", remedy="Send it with Content-Type: application/json."
         )
@@ -106,3 +126,7 @@ def read_object(content_type: bytes | None, body: bytes) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise RequestMalformed("The body is no JSON object.")
     return document
+
+
+def _media_type(content_type: bytes | None) -> bytes:
+    return b"" if content_type is None else content_type.partition(b";")[0].strip().lower()

@@ -33,6 +33,8 @@ from broker.app.audit_head import AuditHead
 from broker.app.audit_log import audit_log
 from broker.app.masking import Masking
 from broker.app.process import connections
+from broker.app.proofs import proofs
+from broker.app.tokens import Parts, Tokens, build_tokens
 from broker.app.trail import Trail
 from broker.app.vault import vault_client, vault_login
 from broker.audit.log import AuditLog
@@ -84,7 +86,9 @@ class Broker:
     trail: Trail
     service: HandoutService
     health: Health
+    masking: Masking
     rotation: rotation.Rotation | None
+    tokens: Tokens | None
     fast: FastHandout
     data: list[Listener]
     admin: list[Listener]
@@ -147,6 +151,7 @@ def build(
     store.subscribe(masking.published)
     session.on_change(lambda: masking.token(session.generation))
     retirer = Retirer(clock=clock, vault=vault, session=session, rng=rng)
+    proved = proofs(settings, clock, masking.met)
     keepers = Keepers(
         specs.values(),
         Deps(
@@ -161,11 +166,14 @@ def build(
             new_version=lambda: secrets.token_hex(8),  # never reused, on any replica
             observer=trail,
         ),
+        proofs=proved,
     )
     rotates = rotation.build_rotation(
         settings,
         process,
-        rotation.Parts(clock, rng, vault, session, store, keepers, audit, metrics, events, masking),
+        rotation.Parts(
+            clock, rng, vault, session, store, keepers, audit, metrics, events, masking, proved
+        ),
         environ=environ or {},
     )
     callers = Callers(clock, clients, own_uid=own_uid)
@@ -178,6 +186,10 @@ def build(
     )
     metrics.limits.watch(lambda: (len(limits.windows), limits.windows.dropped))
     failures = FailedAuthentications(clock, translate.failed_authentications(settings.limits))
+    tokens = build_tokens(
+        settings,
+        Parts(clock, vault, session, authorizer, audit, metrics, events, redactor.mask),
+    )
     service = HandoutService(
         clock=clock,
         store=store,
@@ -188,6 +200,7 @@ def build(
         reports=keepers if rotates is None else rotates.reports(keepers),
         specs=specs,
         mask=redactor.mask,
+        tokens=None if tokens is None else tokens.store,
         limits=limits,
         failures=failures,
         max_wait=settings.listeners.max_wait,
@@ -218,8 +231,16 @@ def build(
         trail=trail,
         service=service,
         health=health,
+        masking=masking,
         rotation=rotates,
-        fast=FastHandout(service, problems, specs, clock=clock),
+        tokens=tokens,
+        fast=FastHandout(
+            service,
+            problems,
+            specs,
+            clock=clock,
+            fresh=lambda: tokens is None or tokens.store.fresh,
+        ),
         data=[],
         admin=[],
         operations=[],
@@ -247,6 +268,7 @@ def _listeners(
         events=broker.events,
         problems=problems,
         clock=clock,
+        tokens=None if broker.tokens is None else broker.tokens.desk,
     )
     if configured.unix:
         for client in broker.settings.clients.values():
@@ -263,6 +285,7 @@ def _listeners(
             keepers=broker.keepers,
             vault=lambda: _session_status(broker),
             audit=broker.audit_head.status,
+            tokens=None if broker.tokens is None else broker.tokens.desk,
             replace_token=lambda name: _replace_token(broker, name),
             quit_broker=quit_broker,
             problems=problems,

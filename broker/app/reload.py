@@ -23,6 +23,7 @@ from typing import Final
 from broker.access.authorizer import Authorizer
 from broker.app import policies, translate
 from broker.app.build import Broker
+from broker.app.proofs import proofs
 from broker.errors import AuditUnavailable, SettingsError
 from broker.settings.diff import Difference, diff
 from broker.settings.domain import Settings
@@ -148,11 +149,15 @@ class Reload:
             translate.limit_rules(settings.limits), translate.default_limit(settings.limits)
         )
         broker.failures.configure(translate.failed_authentications(settings.limits))
+        if broker.tokens is not None:
+            broker.tokens.configure(settings)
         broker.service.reconfigure(specs)
         broker.health.configure({name: spec.required for name, spec in specs.items()})
         broker.fast.configure(specs)
         broker.audit.configure(settings.audit.on_failure)
-        await broker.keepers.reconfigure(specs.values())
+        await broker.keepers.reconfigure(
+            specs.values(), proofs=proofs(settings, broker.clock, broker.masking.met)
+        )
         if any(key.startswith("log.") for key in difference.hot):
             logs.configure(
                 settings.log.level,

@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 from secrets import token_hex
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from broker.app import translate_rotation
 from broker.app.masking import Masking
@@ -59,6 +59,9 @@ from broker.telemetry.metrics import Metrics
 from broker.vault.client import VaultClient
 from broker.vault.session import Session
 
+if TYPE_CHECKING:
+    from broker.rotation.drivers.proof import HttpProof
+
 log = logging.getLogger("broker.rotation")
 
 LEASE: Final = "broker-rotation"
@@ -80,6 +83,8 @@ class Parts:
     metrics: Metrics
     events: Events
     masking: Masking
+    proofs: Mapping[str, HttpProof]
+    """Of the credentials that have one of their own."""
 
 
 @dataclass(slots=True)
@@ -120,8 +125,8 @@ class Rotation:
 def narrowed(settings: Settings, process: Process) -> Settings:
     """The part of a configuration that a process needs.
 
-    ``broker rotator`` has no callers: no clients and no data listeners. Either process keeps
-    the credentials that it hands out or rotates, and no others.
+    ``broker rotator`` has no callers: no clients, scoped tokens or data listeners. Either
+    process keeps the credentials that it hands out or rotates, and no others.
 
     Raises:
         SettingsError: the configuration has nothing for a rotator.
@@ -137,7 +142,14 @@ def narrowed(settings: Settings, process: Process) -> Settings:
             remedy="Set rotation.mode: rotator, for this process and for the sidecars.",
         )
     listeners = replace(settings.listeners, unix=False, tcp=())
-    return replace(settings, clients={}, roles={}, policies=PolicySettings(), listeners=listeners)
+    return replace(
+        settings,
+        clients={},
+        roles={},
+        policies=PolicySettings(),
+        listeners=listeners,
+        tokens=replace(settings.tokens, store="off", path=""),
+    )
 
 
 def build_rotation(
@@ -168,7 +180,8 @@ def build_rotation(
     else:
         log.info("no election: this process rotates")
     made = drivers(
-        settings, DriverParts(parts.clock, parts.rng, parts.store, parts.vault, parts.session)
+        settings,
+        DriverParts(parts.clock, parts.rng, parts.store, parts.vault, parts.session, parts.proofs),
     )
     parts.metrics.rotation.configure(tuple(specs))
     rotator = Rotator(

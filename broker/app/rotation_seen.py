@@ -23,7 +23,12 @@ from broker.telemetry.metrics import Metrics
 
 log = logging.getLogger("broker.rotation")
 
-_BAD = frozenset({"proof_failed", "rolled_back", "withdrawn", "abandoned", "orphan_seen", "failed"})
+_BAD = frozenset(
+    {
+        *("proof_failed", "rolled_back", "withdrawn", "abandoned", "failed"),
+        *("orphan_seen", "key_missing", "restored"),
+    }
+)
 
 
 class RotationSeen:

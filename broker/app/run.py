@@ -181,6 +181,8 @@ async def _start(broker: Broker, tasks: Tasks, reload: Reload) -> None:
         await broker.keepers.settled(broker.clock.now() + FIRST_ATTEMPTS)
     for listener in broker.data:
         await listener.start()
+    for name, work in broker.tokens.tasks() if broker.tokens else ():
+        tasks.start(name, work)
     for name, work in broker.rotation.tasks() if broker.rotation else ():
         tasks.start(name, work)
     tasks.start("audit head", broker.audit_head.run())

@@ -81,6 +81,7 @@ def credential(settings: CredentialSettings) -> CredentialSpec:
         margin=settings.margin,
         refused_interval=settings.refused_interval,
         required=settings.required,
+        report_statuses=settings.report_statuses,
     )
 
 

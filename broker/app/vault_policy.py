@@ -84,6 +84,11 @@ def _rules(settings: Settings, process: Process) -> Iterator[Rule]:
     if settings.vault.auth.method != "token_file":
         yield Rule("auth/token/renew-self", ("update",), "the process's own token: a longer life")
         yield Rule("auth/token/revoke-self", ("update",), "the process's own token: its end")
+    if process == "broker" and settings.tokens.store == "shared":
+        where = f"{settings.tokens.mount}/data/{settings.tokens.path}"
+        yield Rule(f"{where}/key", ("create", "read"), "scoped tokens: the signing key")
+        changes: tuple[Capability, ...] = ("create", "read", "update")
+        yield Rule(f"{where}/revocations", changes, "scoped tokens: what is revoked")
     names = held(settings, process)
     leased = False
     for name in names:

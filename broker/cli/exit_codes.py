@@ -12,11 +12,15 @@ from typing import Final
 
 from broker.errors import (
     AuditUnreadable,
+    CallerError,
     ClientError,
     CredentialError,
     LoginError,
+    RequestError,
     RotationError,
     SettingsError,
+    TokenError,
+    TokensUnavailable,
     VaultError,
 )
 
@@ -32,6 +36,7 @@ class ExitCode(IntEnum):
     BROKER = 68
     VAULT = 69
     FAULT = 70
+    TOKEN = 73
     ROTATION = 75
     AUDIT = 76
     LOGIN = 77
@@ -46,11 +51,12 @@ MEANINGS: Final[Mapping[ExitCode, str]] = {
     ExitCode.CREDENTIAL: "`broker check`: a credential cannot be read: policy, mount, path, value.",
     ExitCode.NO_INPUT: "`broker audit verify`, `broker explain`: a file cannot be read, or no "
     "record names the request.",
-    ExitCode.BROKER: "`broker rotate`, `broker rotation`: no broker answers at the admin socket, "
-    "or not as one.",
+    ExitCode.BROKER: "`broker rotate`, `broker rotation`, `broker token`: no broker answers at the "
+    "admin socket, or not as one.",
     ExitCode.VAULT: "Vault cannot be reached or is not ready: name, network, TLS, sealed.",
     ExitCode.FAULT: "The process could not go on: an address is taken, a task ended unasked, or "
     "a fault of the broker itself.",
+    ExitCode.TOKEN: "`broker token`: not done: wrong or refused, unknown, too many, not confirmed.",
     ExitCode.ROTATION: "`broker rotate`, `broker rotation`: not done: rolled back, frozen, "
     "unknown, no outcome in time.",
     ExitCode.AUDIT: "`broker audit verify`: a record was edited, dropped, inserted or moved, or "
@@ -68,6 +74,10 @@ def exit_code(error: BaseException) -> ExitCode:
         (CredentialError, ExitCode.CREDENTIAL),
         (VaultError, ExitCode.VAULT),
         (RotationError, ExitCode.ROTATION),
+        (TokenError, ExitCode.TOKEN),
+        (TokensUnavailable, ExitCode.TOKEN),
+        (CallerError, ExitCode.TOKEN),
+        (RequestError, ExitCode.TOKEN),
         (ClientError, ExitCode.BROKER),
         (AuditUnreadable, ExitCode.NO_INPUT),
     ):

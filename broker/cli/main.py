@@ -16,12 +16,12 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from broker.cli import audit, check, config, explain, policy, rotation, say, version
+from broker.cli import audit, check, config, explain, policy, rotation, say, token, version
 from broker.cli import run as run_command
 from broker.cli.exit_codes import ExitCode, exit_code
 from broker.errors import BrokerError
 
-_GROUPS = (run_command, check, config, policy, rotation, audit, explain, version)
+_GROUPS = (run_command, check, config, policy, rotation, token, audit, explain, version)
 
 
 def parser() -> argparse.ArgumentParser:

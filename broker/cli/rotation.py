@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from broker.cli import say
 from broker.cli.exit_codes import ExitCode
 from broker.cli.parsing import add_command, add_socket
 from broker.protocol.names import ROTATION_PATH, credential_path
@@ -80,7 +81,7 @@ def call_status(arguments: argparse.Namespace) -> int:
             (one["name"], one["phase"], one["key_since"], one["due_at"], _note(one))
             for one in told["rotations"]
         ]
-        _table(head, rows)
+        say.table(head, rows)
     return ExitCode.OK
 
 
@@ -94,7 +95,7 @@ def call_history(arguments: argparse.Namespace) -> int:
     if not _json(arguments, told):
         head = ("ENDED", "RESULT", "REASON", "ACTOR", "KEY", "DETAIL")
         keys = ("ended_at", "result", "reason", "actor", "key_id", "detail")
-        _table(head, [tuple(one[key] for key in keys) for one in told["past"]])
+        say.table(head, [tuple(one[key] for key in keys) for one in told["past"]])
     return ExitCode.OK
 
 
@@ -134,11 +135,3 @@ def _note(one: Mapping[str, Any]) -> str:
     if one["problem"]:
         words.append(one["problem"])
     return ", ".join(words)
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str | None]]) -> None:
-    cells = [head, *([text or "-" for text in row] for row in rows)]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
-    for row in cells:
-        padded = (text.ljust(width) for text, width in zip(row, widths, strict=True))
-        print("  ".join(padded).rstrip())

@@ -1,6 +1,6 @@
-"""What the commands say on standard error.
+"""What the commands say to a person.
 
-Duty: errors and advice in words for a person.
+Duty: errors and advice in words, on standard error; tables, on standard output.
 Not its duty: the log of a running broker (``telemetry.logs``).
 Rules: no traceback of foreign messages: they may quote what a library was working on.
 """
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from broker.errors import BrokerError, SettingsErrors
@@ -48,3 +48,12 @@ def fault(problem: Exception) -> None:
 
 def _line(text: str) -> None:
     print(text, file=sys.stderr)
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str | None]]) -> None:
+    """Lines in columns on standard output, which is what was asked for."""
+    cells = [head, *([text or "-" for text in row] for row in rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
+    for row in cells:
+        padded = (text.ljust(width) for text, width in zip(row, widths, strict=True))
+        print("  ".join(padded).rstrip())

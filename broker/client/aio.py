@@ -23,9 +23,9 @@ import httpx2
 from broker.client import tool
 from broker.client.auth import Auth, make_auth
 from broker.client.core import Core, Reply, Steps
-from broker.client.credential import Credential
-from broker.client.link import Carrier, Transport, converse, kept_open, streaming
-from broker.client.pinned import UNAUTHORIZED, Pinned
+from broker.client.credential import UNAUTHORIZED, Credential
+from broker.client.link import AsyncTransport, Transport, converse, kept_open, streaming
+from broker.client.pinned import Pinned
 from broker.client.setup import LOG, make_core
 from broker.client.sync import SyncBroker
 from broker.clock import Clock
@@ -69,7 +69,7 @@ class Broker:
         ] = WeakKeyDictionary()
         self.sync = SyncBroker(transport=transport, core=self._core)
         """The same client for threads: same cache, same broker."""
-        self._line: tuple[asyncio.AbstractEventLoop, Carrier] | None = None
+        self._line: tuple[asyncio.AbstractEventLoop, AsyncTransport] | None = None
 
     async def get(self, name: str, *, wait: float = 0.0, lasting: float = 0.0) -> Credential:
         """The current credential; from the cache until its ``use_until``.
@@ -98,10 +98,11 @@ class Broker:
 
     @asynccontextmanager
     async def use(self, name: str, *, lasting: float = 0.0) -> AsyncIterator[Pinned]:
-        """Pin one version for a piece of work; a 401 that ends it is reported.
+        """Pin one version for a piece of work; a refusal that ends it is reported.
 
-        A refusal is an ``HTTPStatusError`` (or what has such a ``response``) with status 401
-        that leaves the block, from a listed origin if any is listed, or ``key.refused()``.
+        A refusal is an ``HTTPStatusError`` (or what has such a ``response``) with status 401,
+        or another that the hand-out counts (``report_statuses``), that leaves the block, from a
+        listed origin if any is listed, or ``key.refused()``.
         The exception itself passes unchanged.
 
         Args:
@@ -156,7 +157,8 @@ class Broker:
         """An ``auth=`` for clients of httpx2 and httpx, async and sync.
 
         Puts the key where the credential's ``use`` says, on every hop to one of its origins
-        and on no other; on a 401 reports the version and tries once with the newer.
+        and on no other; on a 401, or what else the hand-out counts, reports the version and
+        tries once with the newer.
         For httpx, import httpx before calling this.
 
         Args:
@@ -181,7 +183,7 @@ class Broker:
         steps = self._core.exchange(
             method, path, headers=headers, body=body, work=work, within=within
         )
-        transport: Carrier | None = self._transport
+        transport: AsyncTransport | None = self._transport
         if transport is None and self._line is not None:
             loop, line = self._line
             transport = line if loop is asyncio.get_running_loop() else None
@@ -195,7 +197,8 @@ class Broker:
             SettingsError: ``BROKER_URL`` is missing or of no use.
         """
         async with kept_open(self._core.endpoint) as line:
-            before, self._line = self._line, (asyncio.get_running_loop(), line)
+            before = self._line
+            self._line = (asyncio.get_running_loop(), line)
             try:
                 yield
             finally:

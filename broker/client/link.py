@@ -20,7 +20,7 @@ import ssl
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Any, Final, Protocol, TypeAlias, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 import httpx2
 
@@ -42,22 +42,25 @@ LARGEST_ANSWER: Final = 4 * 1024 * 1024
 """Bytes: more than any set of keys, less than what hurts."""
 
 
-class Transport(Protocol):
-    """An httpx2 transport of both kinds, such as ``testing.FakeBroker``."""
-
-    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
-        """Answer a sync client."""
-        ...
+class AsyncTransport(Protocol):
+    """An httpx2 transport for an event loop."""
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """Answer an async client."""
         ...
 
 
-Carrier: TypeAlias = Transport | httpx2.AsyncHTTPTransport
+class Transport(AsyncTransport, Protocol):
+    """An httpx2 transport of both kinds, such as ``testing.FakeBroker``."""
+
+    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+        """Answer a sync client."""
+        ...
 
 
-async def converse(core: Core, steps: Steps[Result], transport: Carrier | None = None) -> Result:
+async def converse(
+    core: Core, steps: Steps[Result], transport: AsyncTransport | None = None
+) -> Result:
     """Carry a conversation to its end, on the event loop."""
     try:
         step = next(steps)
@@ -87,11 +90,11 @@ def converse_sync(core: Core, steps: Steps[Result], transport: Transport | None 
         return result
 
 
-async def _send(endpoint: Endpoint, call: Call, transport: Carrier | None) -> Reply | Lost:
+async def _send(endpoint: Endpoint, call: Call, transport: AsyncTransport | None) -> Reply | Lost:
     body = bytearray()
     try:
         async with asyncio.timeout(call.within), AsyncExitStack() as stack:
-            carrier: Carrier | None = transport
+            carrier: AsyncTransport | httpx2.AsyncHTTPTransport | None = transport
             if carrier is None:
                 if _is_missing(endpoint):
                     return Lost(f"there is no socket {endpoint.socket}")
@@ -119,7 +122,7 @@ async def streaming(
     """
     endpoint = core.endpoint
     async with AsyncExitStack() as stack:
-        carrier: Carrier | None = transport
+        carrier: Transport | httpx2.AsyncHTTPTransport | None = transport
         if carrier is None:
             if _is_missing(endpoint):
                 raise httpx2.ConnectError(f"there is no socket {endpoint.socket}")

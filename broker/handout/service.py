@@ -327,6 +327,8 @@ class HandoutService:
             key = self._authorized(principal, name, request).key
             await self._waits.until_told(key, if_none_match, bound, asked=wait is not None)
             # Time has passed: decided anew.
+            if principal.grant is not None:
+                self._tokens.recheck(principal.grant)
             answer = self._answer(self._admit(principal, name, request, if_none_match), request.id)
             if answer is None:
                 raise overview.unavailable(key, self._store.get(key), wall=self._clock.wall())
@@ -424,7 +426,7 @@ class HandoutService:
             name: the credential.
             request: for the audit.
             version: the version that was handed out; checked here, as are the next two.
-            status: the upstream's HTTP status; only 401 has the credential looked at again.
+            status: the upstream's; those of ``report_statuses`` have the credential looked at.
             detail: the caller's own words, for the log.
 
         Raises:
@@ -438,7 +440,9 @@ class HandoutService:
             report = Report.read(version, status, detail)
         result = "cancelled"
         try:
-            document = await self._reporting.take(key, report)
+            spec = self._specs.get(key.name)
+            counted = () if spec is None else spec.report_statuses
+            document = await self._reporting.take(key, report, counted)
             result = "newer"
         except Exception as error:
             result = outcome(error)

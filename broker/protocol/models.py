@@ -86,6 +86,8 @@ class HandoutDocument(TypedDict):
     """Seconds until ``expires_at``."""
     use_until: str
     """Ask again before this: the value is not revoked earlier, and may be afterwards."""
+    report_statuses: NotRequired[list[int]]
+    """Statuses of the upstream that are worth a report; 401 alone when missing."""
 
 
 class CredentialDocument(TypedDict):
@@ -128,7 +130,7 @@ class ReportRequest(TypedDict):
 
     version: str
     status: int
-    """The upstream's HTTP status; only 401 counts."""
+    """The upstream's HTTP status; 401 counts, others if the hand-out says so."""
     detail: NotRequired[str]
 
 

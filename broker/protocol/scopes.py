@@ -67,3 +67,46 @@ def _compiled(pattern: str) -> re.Pattern[str]:
         ".*" if part.startswith("*") else "." if part == "?" else re.escape(part) for part in parts
     )
     return re.compile(text, re.DOTALL)
+
+
+def includes(pattern: str, asked: str) -> bool:
+    """Whether ``pattern`` covers every name that ``asked``, a name or a glob, covers.
+
+    A yes is always right. In doubt the answer is no: it decides what a token may be minted for.
+    """
+    asked = _canonical(asked)
+    here = {0}
+    """Places in the pattern up to which it may have gone, as ``asked`` is read."""
+    pattern = _canonical(pattern)
+    for sign in asked:
+        here = _past_stars(pattern, here)
+        after = set()
+        for place in here:
+            if place == len(pattern):
+                continue
+            own = pattern[place]
+            if own == "*":
+                after.add(place)
+            elif own == sign or (own == "?" and sign != "*"):
+                after.add(place + 1)
+        here = after
+    return len(pattern) in _past_stars(pattern, here)
+
+
+def _past_stars(pattern: str, places: set[int]) -> set[int]:
+    """Those places, and those that are reached when stars stand for nothing."""
+    reached = set(places)
+    for place in places:
+        while place < len(pattern) and pattern[place] == "*":
+            place += 1  # noqa: PLW2901 - walks on
+            reached.add(place)
+    return reached
+
+
+def _canonical(pattern: str) -> str:
+    """One spelling for patterns that cover the same: in a run, all ``?`` and then one ``*``."""
+    return re.sub(
+        r"[*?]{2,}",
+        lambda run: "?" * run[0].count("?") + "*" * ("*" in run[0]),
+        pattern,
+    )

@@ -11,7 +11,9 @@ from typing import assert_never
 from broker.settings import domain, schema
 from broker.settings.convert_access import policies, role
 from broker.settings.convert_limits import caller_limits
-from broker.settings.convert_rotation import credential_rotation, kubernetes, rotation
+from broker.settings.convert_rotation import credential_rotation, kubernetes, prove, rotation
+from broker.settings.domain_tokens import TokenSettings
+from broker.settings.schema_tokens import Tokens
 from broker.settings.units import origin, seconds, vault_path
 
 
@@ -44,6 +46,7 @@ def to_domain(file: schema.File) -> domain.Settings:
         policies=policies(file.policies),
         rotation=rotation(file.rotation),
         kubernetes=kubernetes(file.kubernetes),
+        tokens=_tokens(file.tokens),
         audit=domain.AuditSettings(
             file=file.audit.file,
             on_failure=file.audit.on_failure,
@@ -56,6 +59,18 @@ def to_domain(file: schema.File) -> domain.Settings:
         stop=domain.StopSettings(
             delay=seconds(file.stop.delay), timeout=seconds(file.stop.timeout)
         ),
+    )
+
+
+def _tokens(tokens: Tokens) -> TokenSettings:
+    return TokenSettings(
+        store=tokens.store,
+        life=seconds(tokens.life),
+        max_life=seconds(tokens.max_life),
+        max_tokens=tokens.max_tokens,
+        mount=vault_path(tokens.mount),
+        path=vault_path(tokens.path) if tokens.path else "",
+        revocation_grace=seconds(tokens.revocation_grace),
     )
 
 
@@ -99,7 +114,9 @@ def _credential(name: str, one: schema.Credential) -> domain.CredentialSettings:
         margin=seconds(one.margin),
         refused_interval=seconds(one.refused_interval),
         required=one.required,
-        rotation=credential_rotation(one.rotation) if one.rotation else None,
+        prove=prove(one.prove) if one.prove else None,
+        report_statuses=tuple(sorted(set(one.report_statuses))),
+        rotation=credential_rotation(one.rotation, one.prove) if one.rotation else None,
     )
 
 

@@ -5,8 +5,8 @@ Not its duty: applying it (``app.reload``).
 Rules:
 
 * hot: credentials; what a client may have, by list, role and policy; ``limits``; ``log``;
-  ``audit.on_failure``. These are the keys that change in daily work, and each is read anew
-  at its next use;
+  ``audit.on_failure``; lives of scoped tokens (of those that are minted from then on). These
+  are the keys that change in daily work, and each is read anew at its next use;
 * a client that is gone from the file may have nothing from now on: a withdrawal of rights
   never waits for a restart, though its socket stays until then;
 * who is rotated, and how, waits for a restart, whatever else of the credential changed;
@@ -17,9 +17,11 @@ Rules:
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, is_dataclass, replace
-from typing import Any
+from typing import Any, Final
 
 from broker.settings.domain import ClientSettings, Settings
+
+_TOKEN_LIVES: Final = frozenset({"tokens.life", "tokens.max_life"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,8 @@ def diff(old: Settings, new: Settings) -> Difference:
     )
     for key in _keys(old.audit, new.audit, "audit"):
         (hot if key == "audit.on_failure" else restart).append(key)
+    for key in _keys(old.tokens, new.tokens, "tokens"):
+        (hot if key in _TOKEN_LIVES else restart).append(key)
     restart += _keys(old.rotation, new.rotation, "rotation") + _keys(old.stop, new.stop, "stop")
     restart += _keys(old.kubernetes, new.kubernetes, "kubernetes")
     restart += _rotations(old, new)
@@ -80,6 +84,7 @@ def diff(old: Settings, new: Settings) -> Difference:
         limits=new.limits,
         log=new.log,
         audit=replace(old.audit, on_failure=new.audit.on_failure),
+        tokens=replace(old.tokens, life=new.tokens.life, max_life=new.tokens.max_life),
     )
     return Difference(effective, added, removed, changed, tuple(hot), tuple(restart))
 

@@ -16,8 +16,10 @@ from broker.settings.domain_limits import CallerLimitSettings
 from broker.settings.domain_rotation import (
     CredentialRotationSettings,
     KubernetesSettings,
+    ProveSettings,
     RotationSettings,
 )
+from broker.settings.domain_tokens import TokenSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +157,10 @@ class CredentialSettings:
     margin: float = 5.0
     refused_interval: float = 60.0
     required: bool = True
+    prove: ProveSettings | None = None
+    report_statuses: tuple[int, ...] = (401,)
     rotation: CredentialRotationSettings | None = None
+    """Its ``prove`` is the credential's own when it has none itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +210,7 @@ class Settings:
     policies: PolicySettings = field(default_factory=PolicySettings)
     rotation: RotationSettings = field(default_factory=RotationSettings)
     kubernetes: KubernetesSettings = field(default_factory=KubernetesSettings)
+    tokens: TokenSettings = field(default_factory=TokenSettings)
     audit: AuditSettings = field(default_factory=AuditSettings)
     log: LogSettings = field(default_factory=LogSettings)
     stop: StopSettings = field(default_factory=StopSettings)

@@ -85,6 +85,8 @@ Pointer: TypeAlias = Annotated[
     Field(json_schema_extra={"x-kind": "JSON pointer"}),
 ]
 FieldName: TypeAlias = Annotated[str, StringConstraints(pattern=units.FIELD)]
+RefusalStatus: TypeAlias = Annotated[int, Field(ge=400, le=499)]
+"""An HTTP status that says that the request was at fault."""
 ArgumentName: TypeAlias = Annotated[str, StringConstraints(pattern=units.FIELD)]
 Glob: TypeAlias = Annotated[
     str,

@@ -29,7 +29,9 @@ from broker.settings.rules_access import access_rules, granted, has_policies
 from broker.settings.rules_audit import audit_rules
 from broker.settings.rules_credentials import credential_rules
 from broker.settings.rules_limits import limit_rules
+from broker.settings.rules_requests import proof_rules
 from broker.settings.rules_rotation import lends, rotation_rules
+from broker.settings.rules_tokens import token_rules
 from broker.settings.units import Endpoint, endpoint, is_loopback
 
 # sun_path of unix(7) holds 108 bytes with the closing zero.
@@ -53,11 +55,15 @@ def check(settings: Settings, *, uid: int | None, known: Collection[str] = ()) -
         yield from _client(client, settings.listeners, names, uid)
     for credential in settings.credentials.values():
         yield from credential_rules(credential)
+        if credential.prove is not None:
+            at = ("credentials", credential.name, "prove")
+            yield from proof_rules(credential, credential.prove, at)
     yield from limit_rules(settings, names)
     yield from rotation_rules(settings, names)
     yield from access_rules(settings, names)
     yield from _lonely(settings, names)
     yield from audit_rules(settings)
+    yield from token_rules(settings)
     yield from _stop(settings.stop)
 
 

@@ -87,6 +87,8 @@ STEPS: Final = frozenset(
         "adopted",
         "swept",
         "orphan_seen",
+        "key_missing",
+        "restored",
         "suspected",
         "frozen",
         "unfrozen",
@@ -176,6 +178,17 @@ LOGS_DROPPED = Family(
 EVENT_GAPS = Family(
     "broker_event_gaps_total", "counter", "Times a slow reader of events missed some."
 )
+SCOPED_TOKENS = Family(
+    "broker_scoped_tokens", "gauge", "Scoped tokens alive that this process knows."
+)
+SCOPED_TOKEN_EVENTS = Family(
+    "broker_scoped_token_events_total", "counter", "Scoped tokens minted, revoked and expired here."
+)
+REVOCATIONS_AGE = Family(
+    "broker_scoped_token_revocations_age_seconds",
+    "gauge",
+    "Time since the shared revocations were last read, while scoped tokens are in use.",
+)
 PHASE = Family("broker_rotation_phase", "gauge", "1 for the phase the rotation is in.")
 KEY_AGE = Family(
     "broker_rotation_key_age_seconds", "gauge", "Time since the readers' upstream key was made."
@@ -226,6 +239,9 @@ FAMILIES: Final = (
     LIMIT_COUNTERS,
     LIMIT_DROPPED,
     FAILURES_LIMITED,
+    SCOPED_TOKENS,
+    SCOPED_TOKEN_EVENTS,
+    REVOCATIONS_AGE,
     PHASE,
     KEY_AGE,
     DUE,

@@ -21,11 +21,13 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Protocol, Self
 
-KINDS: Final = frozenset({"published", "expiring", "suspect", "refused", "rotated", "audit_head"})
+KINDS: Final = frozenset(
+    {"published", "expiring", "suspect", "refused", "rotated", "audit_head", "revoked"}
+)
 GAP: Final = "gap"
 """The kind of the marker in a slow subscriber's stream; its field ``missed`` is a count."""
 FIELDS: Final = frozenset(
-    {"credential", "version", "source_version", "reason", "sequence", "chain"}
+    {"credential", "version", "source_version", "reason", "sequence", "chain", "token"}
 )
 QUEUE: Final = 256
 """Events held for one subscriber: some 100 KiB at most."""
@@ -39,6 +41,8 @@ class Event:
     """Counts up from 1 in this process; a gap has the id of the last event missed."""
     kind: str
     fields: Mapping[str, str]
+    client: str = ""
+    """Whom alone it concerns; empty: whoever may know of its fields. Never told itself."""
 
 
 class Recorder(Protocol):
@@ -62,11 +66,12 @@ class Events:
         self._closed = False
         self._subscriptions: set[Subscription] = set()
 
-    def publish(self, kind: str, **fields: str) -> None:
+    def publish(self, kind: str, *, client: str = "", **fields: str) -> None:
         """Tell every subscriber that wants it.
 
         Args:
             kind: one of ``KINDS``.
+            client: whom alone it concerns.
             fields: by names of ``FIELDS``.
 
         Raises:
@@ -75,7 +80,7 @@ class Events:
         if kind not in KINDS or not fields.keys() <= FIELDS:
             raise ValueError(f"no event {kind!r} with fields {sorted(fields)}")
         self._last += 1
-        event = Event(self._last, kind, fields)
+        event = Event(self._last, kind, fields, client)
         for subscription in self._subscriptions:
             if subscription.offer(event):
                 self._metrics.event_gap()

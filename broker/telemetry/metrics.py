@@ -30,6 +30,7 @@ from broker.telemetry import catalogue as c
 from broker.telemetry.exposition import Family, Histogram, escape, sliced
 from broker.telemetry.limits import LimitMetrics
 from broker.telemetry.rotation import RotationMetrics
+from broker.telemetry.tokens import TokenMetrics
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -83,6 +84,7 @@ class Metrics:
         self.limits = LimitMetrics()
         self.limited = self.limits.limited
         self.failure_limited = self.limits.failure_limited
+        self.tokens = TokenMetrics()
         self._credentials: dict[str, _Credential] = {}
         self._clients: frozenset[str] = frozenset()
         self._states = dict.fromkeys(c.STATES, 0)
@@ -253,6 +255,7 @@ class Metrics:
         yield c.LOGS_DROPPED.head() + c.LOGS_DROPPED.line(self._logs_dropped)
         yield c.EVENT_GAPS.head() + c.EVENT_GAPS.line(self._event_gaps)
         yield from self.limits.lines()
+        yield from self.tokens.lines()
         yield from self.rotation.lines(wall)
 
     def _credential_lines(self, wall: float) -> Iterator[str]:

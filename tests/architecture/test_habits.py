@@ -17,6 +17,9 @@ TESTS = sorted((ROOT / "tests").rglob("test_*.py"))
 
 # Where a secret's text is needed, and why. A new place is a decision: it comes with its reason.
 REVEALS = {
+    "broker/access/tokens/documents.py": "the revocations' document, which is no secret",
+    "broker/access/tokens/minting.py": "a new token, into the one answer that shows it",
+    "broker/access/tokens/signing.py": "the signing key, into the keys that are derived from it",
     "broker/app/diagnosis_login.py": "reads the claims of the service-account token for 'check'",
     "broker/client/core.py": "the client token and a subject's token, into their headers",
     "broker/client/credential.py": "the author's own call for the text",

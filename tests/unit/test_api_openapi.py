@@ -30,8 +30,8 @@ def test_every_route_is_described(assembly: Assembly) -> None:
     """Each operation has an id, a summary, its answers, and nothing of the framework's own."""
     told = describe(assembly.data)
     operations = [one for methods in told["paths"].values() for one in methods.values()]
-    assert len(operations) == 6
-    assert len({one["operationId"] for one in operations}) == 6
+    assert len(operations) == 11
+    assert len({one["operationId"] for one in operations}) == 11
     for one in operations:
         assert one["summary"]
         assert "422" not in one["responses"]
@@ -51,7 +51,7 @@ def test_every_reference_leads_somewhere(assembly: Assembly) -> None:
 
 def test_statuses_are_of_the_table(assembly: Assembly) -> None:
     """Only statuses that the table of problems has are promised."""
-    known = {str(kind.status) for kind in TABLE.values()} | {"200", "304"}
+    known = {str(kind.status) for kind in TABLE.values()} | {"200", "201", "204", "304"}
     for methods in describe(assembly.data)["paths"].values():
         for one in methods.values():
             assert one["responses"].keys() <= known
@@ -72,6 +72,7 @@ def test_unknown_hints_are_refused() -> None:
 
     assert schema_of(Inner) == {"$ref": "#/components/schemas/Inner"}
     assert schema_of(Literal["a", "b"]) == {"type": "string", "enum": ["a", "b"]}
+    assert schema_of(Literal[True]) == {"type": "boolean", "const": True}
     assert schema_of(list[str | None])["items"] == {"anyOf": [{"type": "string"}, {"type": "null"}]}
     assert schema_of(dict[str, int])["additionalProperties"] == {"type": "integer"}
     with pytest.raises(TypeError, match="no schema"):

@@ -25,7 +25,8 @@ from mcp.types import (
     TextContent,
 )
 
-from broker.client.mcp import Masking, install
+from broker.client.mcp import Masking, ToolNaming, install
+from broker.client.mcp.admission import Admitted
 from broker.client.mcp.masking import AT_ONCE, DEEPEST, masked, masked_error
 from broker.client.redaction import Memory
 from broker.client.testing import FakeBroker
@@ -269,7 +270,8 @@ def test_a_pattern_of_no_use_is_an_error(pattern: str) -> None:
         install(server, patterns=["fine-[0-9]+", pattern])
     assert caught.value.key == "patterns.1"
     assert [type(one) for one in server.middleware if isinstance(one, Masking)] == []
-    assert len(server.middleware) == len(before) + 1
+    added = server.middleware[len(before) :]
+    assert [type(one) for one in added] == [Admitted, ToolNaming]
 
 
 async def test_a_long_answer_is_masked_off_the_loop(mode: Any) -> None:

@@ -36,6 +36,10 @@ class Tokens:
             raise SubjectTokenRefused(reason="token_unknown")
         return self._grant
 
+    def recheck(self, grant: Grant) -> None:
+        if self._grant != grant:
+            raise SubjectTokenRefused(reason="token_revoked")
+
     def revoke(self) -> None:
         self._grant = None
         self.generation += 1

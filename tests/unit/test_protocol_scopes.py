@@ -48,3 +48,44 @@ def test_a_scope_is_one_word_and_leads_back(name: str, other: str) -> None:
     assert all("!" <= c <= "~" and c not in '"\\' for c in scope)
     assert scopes.tools_of(scopes.scope_text([name, other], [other])) == (name, other)
     assert (scope == another) is (name == other)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "asked", "expected"),
+    [
+        ("*", "search*", True),
+        ("s*", "search*", True),
+        ("search*", "s*", False),
+        ("se?rch", "se*rch", False),
+        ("se?rch", "se?rch", True),
+        ("*?", "?*", True),
+        ("a*b", "a?b", True),
+        ("a?b", "a*b", False),
+        ("**", "*", True),
+        ("a*c", "ab*c", True),
+        ("*a*", "xay*", True),
+        ("a*a", "a", False),
+        ("search", "search", True),
+        ("search", "search*", False),
+    ],
+)
+def test_a_glob_within_a_glob(pattern: str, asked: str, expected: bool) -> None:
+    """What may be minted is what the pattern covers whatever the asked glob stands for."""
+    assert scopes.includes(pattern, asked) is expected
+
+
+SIGNS = st.text("ab*?", max_size=6)
+
+
+@given(SIGNS, SIGNS, st.text("ab", max_size=7))
+def test_no_name_escapes_by_a_glob(pattern: str, asked: str, name: str) -> None:
+    """If a pattern includes a glob it covers every name that the glob covers."""
+    if scopes.includes(pattern, asked) and scopes.matches(asked, name):
+        assert scopes.matches(pattern, name)
+
+
+@given(SIGNS)
+def test_a_pattern_includes_itself(pattern: str) -> None:
+    """Passing on exactly what one has is always possible."""
+    assert scopes.includes(pattern, pattern)
+    assert scopes.includes("*", pattern)

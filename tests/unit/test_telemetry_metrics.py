@@ -71,6 +71,9 @@ def exercise(metrics: Metrics) -> None:
     metrics.limits.limited("mcp-server", "search-api")
     metrics.limits.watch(lambda: (3, 1))
     metrics.limits.failure_limited()
+    metrics.tokens.scoped_token("minted")
+    metrics.tokens.alive = lambda: {"mcp-server": 1}
+    metrics.tokens.revocations_age = lambda: 0.5
     metrics.rotation.configure(("search-api",))
     metrics.rotation.stands(
         "search-api", phase="overlap", since_wall=START, due_wall=START + 600, overdue=False

@@ -1,0 +1,1 @@
+"""Scoped tokens: short-lived, for one subject, some tools and some credentials."""
