@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from pathlib import Path
+from typing import Any
 
 import pytest
+from mcp import MCPError
 
+from broker.access.authorizer import ListAuthorizer
+from broker.access.principal import Principal
+from broker.api.sockets import UnixAddress
+from broker.client.aio import Broker
+from broker.errors import CallerForbidden
 from tests.simulators.authorization_server import authorization_server
 from tests.simulators.subject_tokens import TokenBroker
-from tests.support.guarded import ERAS, KEY, Era, guarded, text_of
+from tests.support.broker import TOKEN, Assembly, serving
+from tests.support.guarded import ERAS, KEY, Era, call_body, call_headers, guarded, text_of
 
 pytestmark = pytest.mark.real
 
@@ -99,3 +109,77 @@ async def test_who_may_not_have_a_scope_is_refused_once(fake: TokenBroker, era: 
     # Without a handshake the first request is the call itself, and its 401 names everything.
     assert len(server.asked) == (2 if era == "legacy" else 1)
     assert not [one for one in fake.questions if not one.get("overview")]
+
+
+class Policies(ListAuthorizer):
+    """One subject may search; what depends on arguments is the other's."""
+
+    def authorize_tool(
+        self, principal: Principal, tool: str, *, arguments: Any = None, **others: Any
+    ) -> tuple[str, ...]:
+        del others
+        if not principal.subject.endswith("/as|agent"):
+            raise CallerForbidden(reason="stranger")
+        if tool == "web_search" and (arguments or {}).get("query") != "forbidden":
+            return ("search",)
+        raise CallerForbidden(reason="no_policy")
+
+
+@BOTH
+async def test_policies_of_the_broker_hold_for_other_issuers_subjects(
+    tmp_path: Path, era: Era
+) -> None:
+    """The real API over a client's own socket: asked at each call, refusals in its audit."""
+    real = Assembly(tmp_path, authorizer=Policies)
+    real.publish("search-api")
+    (tmp_path / "client-token").write_text(TOKEN)
+    socket = tmp_path / "broker.sock"
+    async with serving(real) as listeners, authorization_server() as server:
+        await listeners.start(real.listener(UnixAddress(socket), client="search-mcp"))
+        broker = Broker(f"unix://{socket}")
+        async with guarded(broker, issuers=[server.issuer()]) as world:
+            server.audience = world.url
+            bearer = server.sign(scope="tool:*")
+            async with world.agent(bearer, era) as client:
+                assert [one.name for one in (await client.list_tools()).tools] == ["web_search"]
+                found = await client.call_tool("web_search", {"query": "leases"})
+                assert text_of(found) == "leases agent agent"
+                for tool, query in (("orders", ""), ("web_search", "forbidden")):
+                    with pytest.raises(MCPError, match="policy"):
+                        await client.call_tool(tool, {"query": query})
+            async with world.agent(server.sign(sub="mallory", scope="tool:*"), era) as client:
+                assert (await client.list_tools()).tools == []
+    real.audit.flush()
+    lines = [json.loads(line) for line in real.audit_file.read_text().splitlines()]
+    refused = [one for one in lines if one["kind"] == "refusal"]
+    assert [(one["tool"], one["reason"]) for one in refused] == [
+        ("orders", "no_policy"),
+        ("web_search", "no_policy"),
+    ]
+    assert {one["subject"] for one in refused} == {f"{server.url}|agent"}
+    assert all(one["mcp_request_id"] and one["address"] == "127.0.0.1" for one in refused)
+    assert bearer not in real.audit_file.read_text()
+
+
+async def test_a_broker_that_restarts_is_found_again(tmp_path: Path) -> None:
+    """Connections that were kept are dead then: 503 while it is away, and on it goes."""
+    real = Assembly(tmp_path)
+    real.publish("search-api")
+    (tmp_path / "client-token").write_text(TOKEN)
+    address = UnixAddress(tmp_path / "broker.sock")
+    async with serving(real) as listeners, authorization_server() as server:
+        listener = await listeners.start(real.listener(address, client="search-mcp"))
+        broker = Broker(f"unix://{tmp_path}/broker.sock")
+        async with guarded(broker, issuers=[server.issuer()]) as world:
+            server.audience = world.url
+            async with world.raw(server.sign(scope="tool:ping")) as http:
+
+                async def call() -> int:
+                    body, headers = call_body("ping"), call_headers("ping")
+                    return (await http.post(world.url, json=body, headers=headers)).status_code
+
+                assert [await call(), await call()] == [200, 200]
+                await listener.stop(real.clock.now())
+                assert await call() == 503
+                await listeners.start(real.listener(address, client="search-mcp"))
+                assert [await call(), await call()] == [200, 200]

@@ -142,7 +142,8 @@ class TokenBroker(FakeBroker):
         if held is not None:
             if not covers(held.tools, headers.get("broker-tool", "")):
                 raise InsufficientScope(scope=tool_scope(headers.get("broker-tool", "")))
-            if path.rpartition("/")[2] not in held.credentials:
+            name = path.removesuffix(names.REPORTS_SUFFIX).rpartition("/")[2]
+            if name not in held.credentials:
                 raise CredentialUnknown
         return super()._answer(request, headers)
 

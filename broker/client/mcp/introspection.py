@@ -110,6 +110,8 @@ class Introspection:
             raise TokensUnavailable
         if reply.status == 401:
             raise BrokerUnreachable("The broker does not know this MCP server.")
+        if reply.status == 404:
+            raise BearerRefused(reason="tokens_off")  # the broker has none, so none is good
         if reply.status != 200 or not isinstance(said, dict) or "active" not in said:
             raise BrokerAnswerInvalid(f"The broker answered {reply.status} to an introspection.")
         if said["active"] is not True:
