@@ -10,6 +10,7 @@ import pytest
 from broker.client import redaction
 from broker.client.mcp.stray import in_message, in_query, is_scoped
 from broker.protocol import token_format
+from broker.secret import SecretValue
 from tests.simulators.subject_tokens import TokenBroker
 from tests.support.guarded import call_body, call_headers, guarded
 
@@ -95,3 +96,10 @@ async def test_tokens_where_none_belong_are_scrubbed_from_logs(
     assert any("access_token=***" in one for one in ours)
     for token in (JWT, elsewhere, good):
         assert not [one for one in ours if token in one]
+
+
+def test_of_a_long_token_the_beginning_is_masked() -> None:
+    """What is left cannot be used, and a stranger's long text costs little to learn."""
+    token = JWT.replace("c2ln", "c" * 4000)
+    redaction.learn_token(SecretValue(token))
+    assert redaction.mask(f"GET /?access_token={token}").startswith("GET /?access_token=***cc")
