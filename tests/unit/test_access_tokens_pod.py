@@ -199,7 +199,7 @@ async def test_a_line_has_an_end() -> None:
             {"parent", "child", "grandchild", "sibling", "other", "bob"},
         ),
     ],
-    ids=str,
+    ids=lambda value: f"{value.by}-{value.value}" if isinstance(value, Target) else "",
 )
 async def test_revoking(target: Target, alive: set[str]) -> None:
     """Each way of naming tokens ends those and all that came of them, and no others."""
