@@ -17,7 +17,7 @@ from broker.client.tool import Subject, acting_for, working
 from broker.errors import BearerRefused, BrokerAnswerInvalid, BrokerUnreachable, TokensUnavailable
 from broker.secret import SecretValue
 from tests.simulators.clock import VirtualClock
-from tests.simulators.subject_tokens import TokenBroker
+from tests.simulators.subject_tokens import UNKNOWN, TokenBroker
 from tests.support.patience import eventually
 
 RESOURCE = "https://mcp.example/mcp"
@@ -200,7 +200,7 @@ async def test_a_broker_without_scoped_tokens_has_no_good_one() -> None:
     """Where the broker answers 404 a token is refused: no outage, nothing to wait for."""
     introspection = Introspection(FakeBroker(clock=VirtualClock()).broker(), RESOURCE)
     with pytest.raises(BearerRefused):
-        await introspection.agent(acting(f"mbt_{1:049d}"))
+        await introspection.agent(acting(UNKNOWN))
 
 
 # --- values held for subjects ----------------------------------------------------------------

@@ -153,8 +153,6 @@ class Guard:
             request = Request(scope, receive)
             try:
                 outcome = await self._judge.judge(request)
-            except asyncio.CancelledError:
-                raise
             except Exception as error:
                 outcome = _undecided(error, request.id)
             if isinstance(outcome, Refusal):

@@ -33,7 +33,6 @@ KEPT: Final = 5.0
 MOST: Final = 10_000
 WITHIN: Final = 3.0
 """Seconds the broker may take."""
-PATH: Final = f"{names.TOKENS_PATH}/introspect"
 _FORM: Final = {"Content-Type": "application/x-www-form-urlencoded", "Accept": names.JSON}
 
 
@@ -100,7 +99,7 @@ class Introspection:
         before, now = self._revocations, self._broker.clock.now()
         reply = await self._broker.exchange(
             "POST",
-            PATH,
+            names.INTROSPECT_PATH,
             headers=_FORM,
             body=urlencode({"token": acting.token.reveal()}).encode(),
             within=WITHIN,
