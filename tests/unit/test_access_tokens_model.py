@@ -179,9 +179,7 @@ def test_a_document_is_read_as_it_was_written(entries: list[Entry]) -> None:
 def test_numbers_survive_the_loss_of_the_document() -> None:
     """After everything was lost a new revocation still reaches what was minted before."""
     early = Revocations().with_targets([(Target("subject", "bob"), 9e9)], 1_800_000_000.0)
-    claims = Claims(
-        Grant("t", "alice", "c", "", ("*",), (), 0.0, 9e9), sequence=early.sequence
-    )
+    claims = Claims(Grant("t", "alice", "c", "", ("*",), (), 0.0, 9e9), sequence=early.sequence)
     late = Revocations().with_targets([(Target("subject", "alice"), 9e9)], 1_800_000_060.0)
     assert late.revoked(claims)
 

@@ -87,9 +87,7 @@ class Revocations:
             RevocationFailed: there are too many.
         """
         sequence = self.sequence
-        kept = {
-            one.target: one for one in self._newest(self.entries) if one.until + SKEW > wall
-        }
+        kept = {one.target: one for one in self._newest(self.entries) if one.until + SKEW > wall}
         for target, until in targets:
             sequence = max(sequence + 1, int(wall * 1000))
             if target.by == "all":
