@@ -1,0 +1,103 @@
+"""Files that end in the middle of a line: what the log makes of them verifies."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import pytest
+
+from broker.audit.chain import Chain
+from broker.audit.files import last_link
+from broker.audit.lifecycle import start_line
+from broker.audit.log import AuditLog
+from broker.audit.sinks import Sink, open_file
+from broker.audit.verify import Verdict, Verifier
+from broker.clock import SystemClock
+from broker.errors import AuditUnavailable
+from tests.support.auditing import KEY, TIME, plain
+
+LINES = plain(8)
+START = start_line(TIME, process="broker", broker_version="1.0", digest="", host="pod-1")
+
+
+class Disk:
+    """A disk that has room for so many bytes of one file; None: for all."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.room: int | None = None
+
+    def open(self) -> Sink:
+        return _OnDisk(self, open_file(str(self._path)))
+
+
+class _OnDisk:
+    """Implements ``Sink``."""
+
+    def __init__(self, disk: Disk, sink: Sink) -> None:
+        self._disk = disk
+        self.fileno, self.sync, self.close = sink.fileno, sink.sync, sink.close
+        self._write = sink.write
+
+    def write(self, data: bytes) -> int:
+        room = self._disk.room
+        if room is None:
+            return self._write(data)
+        if not room:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        written = self._write(data[:room])
+        self._disk.room = room - written
+        return written
+
+
+class Uncounted:
+    """A recorder that nobody reads."""
+
+    def audit_record(self, result: str) -> None:
+        del result
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "audit.log"
+
+
+def started(disk: Disk, path: Path) -> AuditLog:
+    """A log as a process begins it: the chain goes on where the file ends."""
+    head = last_link(str(path))
+    chain = Chain(KEY)
+    if head is not None:
+        chain = Chain(KEY, sequence=head.sequence, link=bytes.fromhex(head.chain))
+    return AuditLog(disk.open, clock=SystemClock(), metrics=Uncounted(), chain=chain)
+
+
+def sealed(lines: list[bytes]) -> list[bytes]:
+    chain = Chain(KEY)
+    return [chain.seal(line) for line in lines]
+
+
+def judged(path: Path) -> Verdict:
+    verifier = Verifier(KEY)
+    for number, line in enumerate(path.read_bytes().splitlines(keepends=True), 1):
+        verifier.line(path.name, number, line)
+    return verifier.end()
+
+
+def faults(path: Path) -> list[str]:
+    return [str(one) for one in judged(path).findings if not one.note]
+
+
+def test_a_reopen_after_a_full_disk_leaves_no_empty_line(path: Path) -> None:
+    """The same file opened anew ends in a piece that two would close: one newline is enough."""
+    disk = Disk(path)
+    log = started(disk, path)
+    log.append(LINES[0])
+    disk.room = 10
+    with pytest.raises(AuditUnavailable):
+        log.append(LINES[1])
+    disk.room = None
+    log.reopen()
+    log.append(LINES[2])
+    assert faults(path) == []
+    assert b"\n\n" not in path.read_bytes()
