@@ -70,8 +70,12 @@ def last_link(path: str) -> Head | None:
 
 
 def _last_link(tail: bytes) -> Head | None:
-    """The link of the last whole line that is no piece."""
-    for line in reversed(tail[: tail.rfind(b"\n") + 1].splitlines()):
+    """The link of the last line that is no piece; only its newline may be missing."""
+    whole, _, last = tail.rpartition(b"\n")
+    head = link_of(last)
+    if head is not None:
+        return head
+    for line in reversed(whole.splitlines()):
         head = link_of(line)
         if head is not None:
             return head

@@ -101,3 +101,42 @@ def test_a_reopen_after_a_full_disk_leaves_no_empty_line(path: Path) -> None:
     log.append(LINES[2])
     assert faults(path) == []
     assert b"\n\n" not in path.read_bytes()
+
+
+def test_a_record_that_lacks_its_newline_alone_is_accepted(path: Path) -> None:
+    """Whoever reads the file finds it, so that it may not be refused and its number given away."""
+    disk = Disk(path)
+    log = started(disk, path)
+    first, second, *_ = sealed(LINES)
+    disk.room = len(first) + len(second) - 1
+    log.append(LINES[0])
+    log.append(LINES[1])
+    with pytest.raises(AuditUnavailable):
+        log.append(LINES[2])
+    disk.room = None
+    log.append(LINES[3])
+    assert faults(path) == []
+    assert judged(path).records == 3
+    assert [one.message for one in judged(path).findings] == []
+
+
+def test_a_reopen_gives_such_a_record_its_newline_once(path: Path) -> None:
+    """In the same file; a new one begins with a line that is empty."""
+    disk = Disk(path)
+    log = started(disk, path)
+    disk.room = len(sealed(LINES)[0]) - 1
+    log.append(LINES[0])
+    disk.room = None
+    log.reopen()
+    log.append(LINES[1])
+    assert path.read_bytes() == b"".join(sealed(LINES[:2]))
+
+
+def test_a_chain_goes_on_from_a_record_without_newline(path: Path) -> None:
+    """A machine that ended there, and a new process: no number is given twice."""
+    path.write_bytes(b"".join(sealed(LINES[:2]))[:-1])
+    log = started(Disk(path), path)
+    assert log.head()[0] == 2
+    log.note(START)
+    assert faults(path) == []
+    assert judged(path).records == 3
