@@ -140,3 +140,16 @@ def test_a_chain_goes_on_from_a_record_without_newline(path: Path) -> None:
     log.note(START)
     assert faults(path) == []
     assert judged(path).records == 3
+
+
+def test_pieces_in_a_row_are_what_a_full_disk_leaves(path: Path) -> None:
+    """Each process that tried to start while it was full may have left one."""
+    first, second, *_ = sealed(LINES)
+    path.write_bytes(first + second[:60] + b"\n" + second[:40] + b"\n" + second[:5])
+    log = started(Disk(path), path)
+    log.note(START)
+    log.append(LINES[1])
+    verdict = judged(path)
+    assert faults(path) == []
+    assert [one.line for one in verdict.findings] == [2, 3, 4]
+    assert verdict.records == 3
