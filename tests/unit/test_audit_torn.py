@@ -153,3 +153,18 @@ def test_pieces_in_a_row_are_what_a_full_disk_leaves(path: Path) -> None:
     assert faults(path) == []
     assert [one.line for one in verdict.findings] == [2, 3, 4]
     assert verdict.records == 3
+
+
+def test_a_chain_goes_on_from_the_newest_file_that_has_a_record(path: Path) -> None:
+    """Files moved twice without a record in between, and then a new process."""
+    Path(f"{path}.2").write_bytes(b"".join(sealed(LINES[:2])))
+    Path(f"{path}.1").touch()
+    path.touch()
+    assert started(Disk(path), path).head()[0] == 2
+
+
+def test_a_file_of_nothing_but_pieces_ends_no_chain(path: Path) -> None:
+    """The disk was full from its first line on."""
+    Path(f"{path}.1").write_bytes(b"".join(sealed(LINES[:2])))
+    path.write_bytes(LINES[2][:30])
+    assert started(Disk(path), path).head()[0] == 2
