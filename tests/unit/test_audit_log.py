@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from broker.audit import sinks
 from broker.audit.chain import BEGINNING, Chain, chain_of
-from broker.audit.log import AuditLog, Settle
+from broker.audit.log import GROUP, AuditLog, Settle
 from broker.clock import SystemClock
 from broker.errors import AuditUnavailable
 from tests.simulators.sink import SinkSimulator
@@ -220,6 +220,22 @@ class Told(list[tuple[int, bool]]):
 
     def of(self, number: int) -> Settle:
         return lambda refusal: self.append((number, refusal is None))
+
+
+async def test_a_crowd_of_one_turn_is_written_in_groups() -> None:
+    """However many ask in one turn of the loop, no single step of it pays for all of them."""
+    sink, told, steps = SinkSimulator(), Told(), [0]
+    log, _ = make(sink)
+    for number in range(1000):
+        before = len(told)
+        log.stage(line(number), told.of(number))
+        steps.append(len(told) - before)
+    before = len(told)
+    await asyncio.sleep(0)
+    steps.append(len(told) - before)
+    assert told == [(number, True) for number in range(1000)]
+    assert sink.taken == b"".join(map(line, range(1000)))
+    assert max(steps) <= GROUP
 
 
 async def test_lines_of_one_turn_are_one_write() -> None:
