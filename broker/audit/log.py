@@ -327,9 +327,23 @@ class AuditLog:
         self._unwatch()
         self._sink.close()
         self._sink = sink
-        self._begun = 0  # pieces stayed in the old target
+        self._begin_anew()
         if not self.flush():
             self._watch()
+
+    def _begin_anew(self) -> None:
+        """A piece of a line stayed in the old target, which may be the new one too."""
+        if not self._begun:
+            return
+        line = self._waiting.popleft()
+        self._bytes -= len(line)
+        if self._begun == len(line) - 1:
+            line = b"\n"  # a record that is whole is not repeated
+        elif line.startswith(b"\n"):
+            line = line[1:]  # what it had to close is closed
+        self._waiting.appendleft(line)
+        self._bytes += len(line)
+        self._begun = 0
 
     async def close(self, deadline: float) -> int:
         """Write what waits, until ``deadline`` (``Clock.now()``) at the latest, and close.

@@ -168,3 +168,18 @@ def test_a_file_of_nothing_but_pieces_ends_no_chain(path: Path) -> None:
     Path(f"{path}.1").write_bytes(b"".join(sealed(LINES[:2])))
     path.write_bytes(LINES[2][:30])
     assert started(Disk(path), path).head()[0] == 2
+
+
+def test_a_newline_that_closed_a_piece_is_not_written_again(path: Path) -> None:
+    """The disk had room for it and for no more; then the file is opened anew."""
+    disk = Disk(path)
+    log = started(disk, path)
+    for _ in range(2):
+        disk.room = 1
+        with pytest.raises(AuditUnavailable):
+            log.append(LINES[0])
+    disk.room = None
+    log.reopen()
+    log.append(LINES[1])
+    assert faults(path) == []
+    assert b"\n\n" not in path.read_bytes()
