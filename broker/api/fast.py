@@ -87,7 +87,7 @@ class FastHandout(FastPath):
         now, wall = self._clock.now(), self._clock.wall()
         try:
             held = asking.held
-            if held is None or not service.stands(held, wall):
+            if held is None or not service.stands(held, now, wall):
                 if asking.said.subject_token is not None and not self._fresh():
                     return False
                 held = asking.held = self._admit(asking, peer, request_id)
