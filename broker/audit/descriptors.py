@@ -44,8 +44,9 @@ class Descriptor:
         """See ``Sink.sync``: what has no disk has nothing to wait for."""
 
     def close(self) -> None:
-        """See ``Sink.close``."""
-        os.close(self._descriptor)
+        """See ``Sink.close``: its number may soon be a peer's, so it is forgotten."""
+        descriptor, self._descriptor = self._descriptor, -1
+        os.close(descriptor)
 
 
 class File(Descriptor):
@@ -103,8 +104,7 @@ class File(Descriptor):
     def close(self) -> None:
         """See ``Sink.close``."""
         with self._lock:
-            os.close(self._descriptor)
-            self._descriptor = -1
+            super().close()
 
     def _take(self) -> list[int]:
         """Descriptors to sync and to close; the lock is held."""

@@ -645,3 +645,24 @@ def test_what_has_happened_is_noted_or_counted_as_lost() -> None:
     sink.then(FULL)
     with pytest.raises(AuditUnavailable):
         log.append(line(3))
+
+
+def test_a_closed_log_writes_to_nobody(tmp_path: Path) -> None:
+    """The number of its descriptor may be a peer's by then: a late record is refused."""
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+    theirs, ours = os.pipe()
+    os.set_blocking(theirs, False)
+    log = AuditLog(sinks.opener(str(fifo)), clock=SystemClock(), metrics=Counts())
+    log.append(line(1))
+    asyncio.run(log.close(0.0))
+    peer = os.dup(ours)
+    try:
+        with pytest.raises(AuditUnavailable):
+            log.append(line(2))
+        with pytest.raises(BlockingIOError):
+            os.read(theirs, 100)
+    finally:
+        for descriptor in (reader, theirs, ours, peer):
+            os.close(descriptor)
