@@ -98,8 +98,9 @@ class FastHandout(FastPath):
             raw = b"".join((answer.head, tail, line, answer.body))
 
             def settle(refusal: AuditUnavailable | None) -> None:
-                service.settled(held, now, refusal)
+                # Sent first: on this connection the next answer must not be taken for this one.
                 send(raw if refusal is None else problems.raw(refusal, request_id, tail))
+                service.settled(held, now, refusal)
 
             service.stage(held, request_id, wall, settle)
         except Exception as error:
