@@ -6,6 +6,7 @@ Not its duty: counting and limiting (``access.failed_authentications``).
 
 from __future__ import annotations
 
+import asyncio
 from typing import Final, Protocol
 
 from broker.access.failed_authentications import FailedAuthentications
@@ -13,6 +14,8 @@ from broker.clock import Clock
 
 PERIOD: Final = 60.0
 """Seconds between two looks."""
+SLICE: Final = 20
+"""Records written in one turn of the loop; each is a write(2) of its own."""
 
 
 class Recorder(Protocol):
@@ -27,12 +30,13 @@ async def record_floods(failures: FailedAuthentications, recorder: Recorder, clo
     """Tell for ever; a named task of ``run``."""
     while True:
         await clock.sleep(PERIOD)
-        tell_floods(failures, recorder)
+        for number, (peer, count) in enumerate(failures.ended(), 1):
+            recorder.record_flood(peer, count)
+            if number % SLICE == 0:
+                await asyncio.sleep(0)
 
 
-def tell_floods(
-    failures: FailedAuthentications, recorder: Recorder, *, everything: bool = False
-) -> None:
-    """Record those whose window is over, or all of them."""
-    for peer, count in failures.ended(everything=everything):
+def tell_floods(failures: FailedAuthentications, recorder: Recorder) -> None:
+    """Record all that have no record yet, at the stop, when nobody waits for an answer."""
+    for peer, count in failures.ended(everything=True):
         recorder.record_flood(peer, count)

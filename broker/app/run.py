@@ -213,7 +213,7 @@ async def shut_down(broker: Broker, tasks: Tasks, ending: Ending) -> None:
             await broker.vault.aclose()
     except TimeoutError:
         log.warning("stopping: late answers of Vault are left to expire")
-    tell_floods(broker.failures, broker.service, everything=True)
+    tell_floods(broker.failures, broker.service)
     broker.trail.stopped(reason=ending.reason or "cancelled", exit_code=ending.exit_code)
     broker.audit_head.tell()
     await broker.audit.close(deadline)

@@ -13,7 +13,8 @@ Rules:
   chain that is whole. Only a head that was recorded elsewhere shows it;
 * what a full disk or a killed machine cut off is a *piece*: part of no chain, believed by
   nobody, and told as a note. It begins as a record does, and what follows from the record
-  before it is a ``gap`` or a ``start``; at the end of a log, it shows nothing of a link.
+  before it is a ``gap`` or a ``start``; at the end of a log, it shows nothing of a link. On a
+  disk that stays full each attempt may leave one.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ _START: Final = b'{"time":"'
 _AFTER_PIECE: Final = re.compile(rb'^\{"time":"[^"\\]{1,40}","kind":"(?:gap|start)",')
 """What the broker writes next, when it could not write a record whole."""
 _HEAD: Final = re.compile(rb'^\{"time":"[^"\\]{1,40}","kind":"head",')
+_PIECES: Final = 100
+"""Pieces that may follow each other."""
 _TRIED: Final = 4
 """Links that may be right after a fault."""
 _PIECE: Final = "is a piece of a record that could not be written whole"
@@ -102,9 +105,9 @@ class Verifier:
         self._found = False
         self._rewritten = False
         self._place = ("", 0)
-        self._piece: Finding | None = None
-        """The line before, if it may be one."""
-        self._piece_is_plain = False
+        self._pieces: list[Finding] = []
+        """The lines before, if they may be such."""
+        self._pieces_are_plain = True
 
     def line(self, file: str, number: int, line: bytes) -> None:
         r"""Take one line, with or without its ``\n``."""
@@ -127,11 +130,11 @@ class Verifier:
             self._note("has no line end: the process or the machine ended in its middle")
         self._record(head, text[: text.rindex(MARK)])
         followed = faults == self._verdict.faults
-        self._settle_piece(accepted=followed and _AFTER_PIECE.match(text) is not None)
+        self._settle_pieces(accepted=followed and _AFTER_PIECE.match(text) is not None)
 
     def end(self) -> Verdict:
         """All lines were seen."""
-        self._settle_piece(accepted=self._piece_is_plain)
+        self._settle_pieces(accepted=self._pieces_are_plain)
         verdict, wanted = self._verdict, self._wanted
         verdict.head = self._believed[0] if self._believed else None
         if wanted is None:
@@ -251,22 +254,22 @@ class Verifier:
         if not text and self._place[1] == 1:
             self._note("is empty: a piece stayed in the file before")
         elif text and (text.startswith(_START) or _START.startswith(text)):
-            self._settle_piece(accepted=False)
-            self._piece = Finding(*self._place, _PIECE, note=True)
-            self._piece_is_plain = MARK not in text and not text.endswith(b"}")
+            if len(self._pieces) == _PIECES:
+                self._settle_pieces(accepted=False)
+            self._pieces.append(Finding(*self._place, _PIECE, note=True))
+            self._pieces_are_plain &= MARK not in text and not text.endswith(b"}")
         else:
             self._fault(_FOREIGN)
 
-    def _settle_piece(self, *, accepted: bool) -> None:
-        """What the line before was, now that it is known what came after it."""
-        if self._piece is None:
-            return
-        piece, self._piece = self._piece, None
-        if accepted:
-            self._find(piece)
-        else:
-            self._verdict.faults += 1
-            self._find(Finding(piece.file, piece.line, _FOREIGN))
+    def _settle_pieces(self, *, accepted: bool) -> None:
+        """What the lines before were, now that it is known what came after them."""
+        pieces, self._pieces, self._pieces_are_plain = self._pieces, [], True
+        for piece in pieces:
+            if accepted:
+                self._find(piece)
+            else:
+                self._verdict.faults += 1
+                self._find(Finding(piece.file, piece.line, _FOREIGN))
 
     # --- bookkeeping ----------------------------------------------------------------------
 

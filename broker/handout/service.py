@@ -35,7 +35,7 @@ from broker.errors import (
 from broker.handout import overview
 from broker.handout.answer import Answer, Prepared, prepare
 from broker.handout.conditions import matches
-from broker.handout.passes import Limits, NoLimits, Pass
+from broker.handout.passes import LOOK, Limits, NoLimits, Pass
 from broker.handout.ports import Audit, Failures, Recorder, Reports, Settle
 from broker.handout.records import Records, outcome
 from broker.handout.reporting import Report, Reporting
@@ -218,9 +218,9 @@ class HandoutService:
             self._records.refusal(error, request, principal=principal, name=name)
             raise
 
-    def stands(self, held: Pass, wall: float) -> bool:
+    def stands(self, held: Pass, now: float, wall: float) -> bool:
         """Whether what was proved and decided for ``held`` is so still."""
-        return held.standing == self._standing() and wall < held.ends_at
+        return held.standing == self._standing() and wall < held.ends_at and now < held.look_at
 
     def ready(self, held: Pass, request_id: str, now: float, wall: float) -> Answer | None:
         """The answer as things stand now; it may leave once ``stage`` has settled.
@@ -295,6 +295,7 @@ class HandoutService:
             self._limits.counter(principal.caller.name, request.tool, name),
             self._standing() if lasting else None,
             inf if principal.grant is None else principal.grant.expires_at,
+            inf if principal.grant is None else self._clock.now() + LOOK,
             if_none_match,
         )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -27,7 +27,7 @@ from broker.api.operations import create_operations_plane
 from broker.api.problems import Problems, RequestIds
 from broker.api.sockets import TcpAddress, UnixAddress
 from broker.audit.log import AuditLog
-from broker.audit.sinks import opener
+from broker.audit.sinks import Sink, opener
 from broker.clock import Clock, SystemClock
 from broker.credentials.model import (
     CredentialKey,
@@ -89,6 +89,7 @@ class Assembly:
         own_uid: taken for the broker's.
         authorizer: decides.
         tokens: verifies scoped tokens; None: none is good.
+        disk: stands between the audit and its file.
     """
 
     def __init__(
@@ -101,6 +102,7 @@ class Assembly:
         max_wait: float = 60.0,
         authorizer: type[ListAuthorizer] = ListAuthorizer,
         tokens: SubjectTokens | None = None,
+        disk: Callable[[Sink], Sink] = lambda sink: sink,
     ) -> None:
         self.directory = directory
         self.clock = clock or SystemClock()
@@ -131,7 +133,8 @@ class Assembly:
         for client, token in (("search-mcp", TOKEN), ("other-mcp", OTHER_TOKEN)):
             self.callers.accept(client, sha256(token.encode()).digest())
         self.audit_file = directory / "audit.jsonl"
-        self.audit = AuditLog(opener(str(self.audit_file)), clock=self.clock, metrics=self.metrics)
+        open_file = opener(str(self.audit_file))
+        self.audit = AuditLog(lambda: disk(open_file()), clock=self.clock, metrics=self.metrics)
         self.authorizer = authorizer(clients, self.names)
         self.service = HandoutService(
             clock=self.clock,

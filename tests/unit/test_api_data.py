@@ -268,7 +268,7 @@ async def test_a_flood_of_wrong_proofs_is_told_together(served: Serving, fast: b
         *["caller_unauthenticated"] * 3,
         "too_many_failures",
     ]
-    tell_floods(served.broker.failures, served.broker.service, everything=True)
+    tell_floods(served.broker.failures, served.broker.service)
     told = [one for one in audited(served.broker) if one["kind"] == "refusal"][-1]
     assert (told["result"], told["address"], told["count"]) == ("too_many_failures", "loopback", 5)
 

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from broker.audit import sinks
 from broker.audit.chain import BEGINNING, Chain, chain_of
-from broker.audit.log import AuditLog, Settle
+from broker.audit.log import GROUP, AuditLog, Settle
 from broker.clock import SystemClock
 from broker.errors import AuditUnavailable
 from tests.simulators.sink import SinkSimulator
@@ -220,6 +220,22 @@ class Told(list[tuple[int, bool]]):
 
     def of(self, number: int) -> Settle:
         return lambda refusal: self.append((number, refusal is None))
+
+
+async def test_a_crowd_of_one_turn_is_written_in_groups() -> None:
+    """However many ask in one turn of the loop, no single step of it pays for all of them."""
+    sink, told, steps = SinkSimulator(), Told(), [0]
+    log, _ = make(sink)
+    for number in range(1000):
+        before = len(told)
+        log.stage(line(number), told.of(number))
+        steps.append(len(told) - before)
+    before = len(told)
+    await asyncio.sleep(0)
+    steps.append(len(told) - before)
+    assert told == [(number, True) for number in range(1000)]
+    assert sink.taken == b"".join(map(line, range(1000)))
+    assert max(steps) <= GROUP
 
 
 async def test_lines_of_one_turn_are_one_write() -> None:
@@ -629,3 +645,24 @@ def test_what_has_happened_is_noted_or_counted_as_lost() -> None:
     sink.then(FULL)
     with pytest.raises(AuditUnavailable):
         log.append(line(3))
+
+
+def test_a_closed_log_writes_to_nobody(tmp_path: Path) -> None:
+    """The number of its descriptor may be a peer's by then: a late record is refused."""
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+    theirs, ours = os.pipe()
+    os.set_blocking(theirs, False)
+    log = AuditLog(sinks.opener(str(fifo)), clock=SystemClock(), metrics=Counts())
+    log.append(line(1))
+    asyncio.run(log.close(0.0))
+    peer = os.dup(ours)
+    try:
+        with pytest.raises(AuditUnavailable):
+            log.append(line(2))
+        with pytest.raises(BlockingIOError):
+            os.read(theirs, 100)
+    finally:
+        for descriptor in (reader, theirs, ours, peer):
+            os.close(descriptor)
