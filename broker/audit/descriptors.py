@@ -74,10 +74,9 @@ class File(Descriptor):
 
     def write(self, data: bytes) -> int:
         """See ``Sink.write``."""
-        if self._torn:
-            if not data.startswith(b"\n"):
-                os.write(self._descriptor, b"\n")
-                self._torn = False
+        if self._torn and not data.startswith(b"\n"):
+            os.write(self._descriptor, b"\n")
+            self._torn = False
         self._written = True
         written = os.write(self._descriptor, data)
         self._torn = False
