@@ -220,9 +220,7 @@ class HandoutService:
 
     def stands(self, held: Pass, now: float, wall: float) -> bool:
         """Whether what was proved and decided for ``held`` is so still."""
-        return (
-            held.standing == self._standing() and wall < held.ends_at and now < held.look_at
-        )
+        return held.standing == self._standing() and wall < held.ends_at and now < held.look_at
 
     def ready(self, held: Pass, request_id: str, now: float, wall: float) -> Answer | None:
         """The answer as things stand now; it may leave once ``stage`` has settled.
