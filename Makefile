@@ -38,6 +38,7 @@ fix: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python -m tests.bench $(if $(REPORT),--report $(REPORT))
+	$(BIN)/python -m tests.bench.guard
 
 # What the image is made of, with hashes of every platform's files; after each change of dependencies.
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \

@@ -124,8 +124,9 @@ class PolicyAuthorizer:
         arguments: Mapping[str, Any] | None = None,
     ) -> tuple[str, ...]:
         """See ``Authorizer.authorize_tool``."""
-        caller, grant = principal.caller.name, principal.grant
-        subject = None if grant is None else grant.subject
+        caller = principal.caller.name
+        # An asserted subject too: else it would be judged as the caller itself.
+        subject = principal.subject or None
         key = (subject, action, tool)
         verdict, _ = self._verdict(
             Question(

@@ -209,17 +209,21 @@ def bare_caller(est: Est) -> str | None:
     return next(_compared(bodies), None)
 
 
+def _callers(one: Any, others: list[Any]) -> Iterator[str]:
+    if one == {"Var": "principal"}:
+        for entity in filter(None, map(_entity, others)):
+            if entity["type"] == "Caller":
+                yield str(entity["id"])
+
+
 def _compared(value: Any) -> Iterator[str]:
     match value:
         case {"==": {"left": left, "right": right}}:
             for one, other in ((left, right), (right, left)):
-                match one, other:
-                    case (
-                        {"Var": "principal"},
-                        {"Value": {"__entity": {"type": "Caller", **rest}}},
-                    ):
-                        yield str(rest["id"])
+                yield from _callers(one, [other])
             yield from _compared([left, right])
+        case {"contains": {"left": {"Set": list(members)}, "right": one}}:
+            yield from _callers(one, members)
         case dict():
             for inner in value.values():
                 yield from _compared(inner)

@@ -230,13 +230,13 @@ class AuditLog:
             outcomes.append(None)
             whole += 1
         elif begun and begun == len(sealed[whole]) - 1:
-            # All but the newline: whoever reads the target finds the record, so it stands.
+            # All but its line end is there: whoever reads it takes it for whole, and so do we.
             self._keep(b"\n")
             self._count_written()
             waiting.popleft()
             outcomes.append(None)
-            begun = 0
             whole += 1
+            begun = 0
         if self._chain is not None and whole < len(marks):
             self._chain.back_to(marks[whole])
         if begun and not isinstance(trouble, BlockingIOError):

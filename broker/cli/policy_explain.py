@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import argparse
 import os
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from broker.cli.exit_codes import ExitCode
 from broker.cli.parsing import add_command, add_config
+from broker.protocol.models import format_time
 
 if TYPE_CHECKING:
     from broker.access.explain import Explanation
@@ -114,6 +115,7 @@ def _case(arguments: argparse.Namespace) -> Case:
     """The arguments as a case, so that both are read alike."""
     import json
 
+    from broker.clock import SystemClock
     from broker.errors import SettingsError
     from broker.settings.policy_cases import case
 
@@ -124,7 +126,7 @@ def _case(arguments: argparse.Namespace) -> Case:
         "tool": arguments.tool,
         "action": arguments.action,
         "address": arguments.address,
-        "at": arguments.at or datetime.now(UTC).isoformat(timespec="seconds"),
+        "at": arguments.at or format_time(SystemClock().wall()),
         "expect": "allow",
     }
     try:

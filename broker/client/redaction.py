@@ -35,6 +35,9 @@ KEPT_VERSIONS: Final = 8
 
 KEPT_TOKENS: Final = 1024
 """Tokens of agents that stay masked; older ones ended or were refused long ago."""
+LEARNED: Final = 1024
+"""Characters of a token that are masked: without them the rest is of no use, and learning what
+strangers send costs little."""
 
 LOGGERS: Final = ("", "mcp", "mcp.server", "uvicorn", "uvicorn.error", "uvicorn.access")
 """Loggers whose handlers also mask ``extra``; the first is the root."""
@@ -102,7 +105,10 @@ class Memory:
 
     def learn_token(self, token: SecretValue) -> None:
         """Mask a token that an agent showed, in place of the oldest."""
-        digest = sha256(token.reveal().encode("utf-8", "surrogatepass")).digest()
+        text = token.reveal()
+        digest = sha256(text.encode("utf-8", "surrogatepass")).digest()
+        if len(text) > LEARNED:
+            token = SecretValue(text[:LEARNED])
         with self._lock:
             if digest in self._tokens:
                 return

@@ -1,6 +1,8 @@
 """Contradictions in what the configuration says about roles and policies [pure].
 
-Duty and rules: as for ``rules``. What is only probably wrong, ``access.roles_analysis`` tells.
+Duty: say what in ``roles`` and ``policies`` cannot work, as ``rules`` does for the rest.
+Not its duty: what is only probably wrong (``access.roles_analysis``), Cedar
+(``access.policy_files``).
 """
 
 from __future__ import annotations

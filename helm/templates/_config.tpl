@@ -80,5 +80,8 @@ group: {{ int64 $root.Values.security.fsGroup }}
 {{- $_ := set $config.clients $name (omit $client "credentials") -}}
 {{- end -}}
 {{- with include "broker.rotations" . | fromJson -}}{{- $_ := set $config "rotations" . -}}{{- end -}}
-{{- omit $config "credentials" "limits" "log" "policies" "roles" | toJson | sha256sum -}}
+{{- $tokens := omit (default dict $config.tokens) "life" "max_life" -}}
+{{- $config = omit $config "credentials" "limits" "log" "policies" "roles" "tokens" -}}
+{{- with $tokens -}}{{- $_ := set $config "tokens" . -}}{{- end -}}
+{{- toJson $config | sha256sum -}}
 {{- end -}}

@@ -43,6 +43,8 @@ ENVIRONMENT = {
     "broker/cli/check.py": "handed to settings",
     "broker/cli/explain.py": "handed to settings",
     "broker/cli/policy.py": "handed to settings",
+    "broker/cli/policy_check.py": "handed to settings",
+    "broker/cli/policy_explain.py": "handed to settings",
     "broker/cli/run.py": "handed to settings",
     "broker/client/setup.py": "BROKER_URL and BROKER_TOKEN_FILE",
     "broker/settings/load.py": "BROKER__… and VAULT_…",

@@ -191,6 +191,10 @@ CASES: dict[str, dict[str, Any]] = {
             "policies": {"zone": "Europe/Berlin"},
         },
     },
+    "scoped tokens good at every replica": {
+        "deployment": {"replicas": 2},
+        "settings": {"tokens": {"store": "shared", "mount": "kv", "path": "broker/prod/tokens"}},
+    },
     "audit on a claim": {
         "audit": {
             "file": "/var/lib/broker-audit/audit.log",

@@ -191,6 +191,7 @@ HOT = [
     {"settings": {"roles": {"search": {"callers": ["search-mcp"], "credentials": ["search-api"]}}}},
     {"policies": {"a.cedar": "permit (principal, action, resource);"}},
     {"settings": {"policies": {"zone": "Europe/Berlin"}}},
+    {"settings": {"tokens": {"life": "3m"}}},
 ]
 COLD = [
     {"vault": {"timeout": "5s"}},

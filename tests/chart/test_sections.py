@@ -211,3 +211,9 @@ def test_no_section_gets_past_the_values_that_make_it() -> None:
         assert section in refusal({"settings": {section: {}}})
     for section, key in (("policies", "files"), ("audit", "key_file"), ("log", "level")):
         assert section in refusal({"settings": {section: {key: []}}})
+
+
+def test_a_shared_store_needs_a_path_of_its_own() -> None:
+    """Said by the chart, before a pod says it."""
+    refused = refusal({"settings": {"tokens": {"store": "shared"}}})
+    assert "settings.tokens.path is missing" in refused

@@ -212,12 +212,13 @@ def remove(directory: Path) -> None:
             with suppress(OSError):
                 Path(below).rmdir()
     deadline = time.monotonic() + 10.0
+    shutil.rmtree(directory, ignore_errors=True)
     while directory.exists():  # the kernel may still be about to end the last process
-        shutil.rmtree(directory, ignore_errors=True)
         if time.monotonic() > deadline:
             tell(f"cannot remove {directory}")
             return
         time.sleep(0.05)
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 def sweep() -> None:

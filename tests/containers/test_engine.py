@@ -6,7 +6,9 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -84,12 +86,16 @@ class Place:
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
-    """A place whose PATH and temporary directory are this process's too."""
-    made = Place(tmp_path)
-    for name, value in made.environ.items():
-        monkeypatch.setenv(name, value)
-    return made
+def place(monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+    """A place whose PATH and temporary directory are this process's too.
+
+    Its path is short: a socket's path below it has 107 bytes (unix(7)).
+    """
+    with tempfile.TemporaryDirectory(prefix="eng-") as directory:
+        made = Place(Path(directory))
+        for name, value in made.environ.items():
+            monkeypatch.setenv(name, value)
+        yield made
 
 
 @pytest.fixture

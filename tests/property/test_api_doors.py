@@ -129,9 +129,7 @@ def scoped() -> st.SearchStrategy[tuple[tuple[str, str], ...]]:
     )
 
 
-requests = st.builds(
-    Asked, st.just(TARGET) | targets(), lines() | scoped(), st.integers(1, 4)
-)
+requests = st.builds(Asked, st.just(TARGET) | targets(), lines() | scoped(), st.integers(1, 4))
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import errno
 import logging
 from typing import Literal
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from broker.audit.chain import Chain
@@ -37,6 +37,7 @@ class Uncounted:
 
 
 @given(STEPS, st.sampled_from(["refuse", "allow"]))
+@example([1, 218, 218, OSError(errno.ENOSPC, "No space left on device")], "refuse")
 def test_a_log_under_trouble_verifies(
     steps: list[int | OSError], on_failure: Literal["refuse", "allow"]
 ) -> None:

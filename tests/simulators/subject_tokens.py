@@ -23,10 +23,12 @@ from broker.errors import (
     SubjectTokenRefused,
     TokensUnavailable,
 )
-from broker.protocol import names
+from broker.protocol import names, token_format
 from broker.protocol.scopes import covers, scope_text, tool_scope
 
-INTROSPECTION = f"{names.TOKENS_PATH}/introspect"
+INTROSPECTION = names.INTROSPECT_PATH
+UNKNOWN = token_format.opaque(bytes(32)).decode()
+"""A token that nobody minted."""
 
 
 @dataclass
@@ -84,7 +86,7 @@ class TokenBroker(FakeBroker):
     ) -> str:
         """A new token."""
         number = len(self.tokens) + 1
-        token = f"mbt_{number:049d}"
+        token = token_format.opaque(number.to_bytes(32, "big")).decode()
         self.tokens[token] = Held(
             f"jti-{number}", subject, tools, credentials, self.clock.wall() + life, audience
         )
@@ -142,7 +144,8 @@ class TokenBroker(FakeBroker):
         if held is not None:
             if not covers(held.tools, headers.get("broker-tool", "")):
                 raise InsufficientScope(scope=tool_scope(headers.get("broker-tool", "")))
-            if path.rpartition("/")[2] not in held.credentials:
+            name = path.removesuffix(names.REPORTS_SUFFIX).rpartition("/")[2]
+            if name not in held.credentials:
                 raise CredentialUnknown
         return super()._answer(request, headers)
 

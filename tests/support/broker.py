@@ -134,9 +134,7 @@ class Assembly:
             self.callers.accept(client, sha256(token.encode()).digest())
         self.audit_file = directory / "audit.jsonl"
         open_file = opener(str(self.audit_file))
-        self.audit = AuditLog(
-            lambda: disk(open_file()), clock=self.clock, metrics=self.metrics
-        )
+        self.audit = AuditLog(lambda: disk(open_file()), clock=self.clock, metrics=self.metrics)
         self.authorizer = authorizer(clients, self.names)
         self.service = HandoutService(
             clock=self.clock,

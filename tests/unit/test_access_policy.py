@@ -218,3 +218,19 @@ def test_kinds_may_change_while_it_runs() -> None:
     with pytest.raises(CredentialUnknown):
         current.authorize(SEARCH, "web", tool="")
     assert seen == sorted(set(seen))
+
+
+def test_a_subject_that_its_caller_verified_is_a_subject() -> None:
+    """For decisions about tools: never judged as the caller itself."""
+    who = 'principal == Subject::"https://as.example|ann"'
+    authorizer = PolicyAuthorizer(
+        ManualClock(), policies(f'permit ({who}, action == Action::"call_tool", resource);')
+    )
+    ann, bob = (
+        Principal(Caller("shop", "token"), asserted=f"https://as.example|{name}")
+        for name in ("ann", "bob")
+    )
+    assert authorizer.authorize_tool(ann, "web_search")
+    for other in (bob, SHOP):
+        with pytest.raises(CallerForbidden):
+            authorizer.authorize_tool(other, "web_search")

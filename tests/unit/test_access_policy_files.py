@@ -83,9 +83,9 @@ def faults(text: str, sets: Sets = SETS, *, taken: tuple[str, ...] = ()) -> list
         (
             'forbid (principal == Caller::"shop", action, resource);',
             (
-                'team.cedar:1: forbids to principal == Caller::"shop", who gets round it by any scoped '
-                'token | Write principal in Caller::"shop"; where only requests without a scoped token '
-                'are meant, principal is Caller in Caller::"shop".'
+                'team.cedar:1: forbids to principal == Caller::"shop", who gets round it by any '
+                'scoped token | Write principal in Caller::"shop"; where only requests without a '
+                'scoped token are meant, principal is Caller in Caller::"shop".'
             ),
         ),
         (
@@ -93,6 +93,10 @@ def faults(text: str, sets: Sets = SETS, *, taken: tuple[str, ...] = ()) -> list
                 "forbid (principal, action, resource) when { "
                 'context.tool == "x" || Caller::"shop" == principal };'
             ),
+            'forbids to principal == Caller::"shop"',
+        ),
+        (
+            'forbid (principal, action, resource) when { [Caller::"shop"].contains(principal) };',
             'forbids to principal == Caller::"shop"',
         ),
         ("permit (principal == ?principal, action, resource);", "is a template"),

@@ -65,4 +65,6 @@ async def test_a_fault_while_counting_keeps_no_answer_back(
         fast.commit()
     assert [answer[:12] for answer in sent] == [b"HTTP/1.1 200"] * 2
     recorded = [json.loads(line)["request_id"] for line in sink.taken.splitlines()]
-    assert [one.encode() in answer for one, answer in zip(recorded, sent, strict=True)] == [True] * 2
+    assert [one.encode() in answer for one, answer in zip(recorded, sent, strict=True)] == [
+        True
+    ] * 2

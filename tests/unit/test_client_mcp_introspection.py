@@ -12,11 +12,12 @@ import pytest
 from broker.client.mcp import introspection as module
 from broker.client.mcp.following import LONGEST_PAUSE, follow
 from broker.client.mcp.introspection import KEPT, Introspection
+from broker.client.testing import FakeBroker
 from broker.client.tool import Subject, acting_for, working
 from broker.errors import BearerRefused, BrokerAnswerInvalid, BrokerUnreachable, TokensUnavailable
 from broker.secret import SecretValue
 from tests.simulators.clock import VirtualClock
-from tests.simulators.subject_tokens import TokenBroker
+from tests.simulators.subject_tokens import UNKNOWN, TokenBroker
 from tests.support.patience import eventually
 
 RESOURCE = "https://mcp.example/mcp"
@@ -193,6 +194,13 @@ async def test_outages_and_odd_answers_are_no_verdict(fake: TokenBroker) -> None
     fake.tokens[token].subject = 7  # type: ignore[assignment]
     with pytest.raises(BrokerAnswerInvalid):
         await introspection.agent(acting(token))
+
+
+async def test_a_broker_without_scoped_tokens_has_no_good_one() -> None:
+    """Where the broker answers 404 a token is refused: no outage, nothing to wait for."""
+    introspection = Introspection(FakeBroker(clock=VirtualClock()).broker(), RESOURCE)
+    with pytest.raises(BearerRefused):
+        await introspection.agent(acting(UNKNOWN))
 
 
 # --- values held for subjects ----------------------------------------------------------------

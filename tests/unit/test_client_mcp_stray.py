@@ -9,11 +9,13 @@ import pytest
 
 from broker.client import redaction
 from broker.client.mcp.stray import in_message, in_query, is_scoped
+from broker.protocol import token_format
+from broker.secret import SecretValue
 from tests.simulators.subject_tokens import TokenBroker
 from tests.support.guarded import call_body, call_headers, guarded
 
-SCOPED = f"mbt_{'x' * 49}"
-SIGNED = f"mbs_{'y' * 120}"
+SCOPED = token_format.opaque(b"x" * 32).decode()
+SIGNED = token_format.signed(b"y" * 120).decode()
 JWT = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJhZGEifQ.c2lnbmF0dXJl"
 
 
@@ -22,7 +24,8 @@ def test_scoped_tokens_are_known_by_their_form(token: str) -> None:
     """Whole, and inside any text."""
     assert is_scoped(token)
     assert not is_scoped(f"{token} ")
-    assert in_query(f"q=a{token}".encode(), "") == (token,)
+    assert not is_scoped(token[:-1] + ("0" if token[-1] != "0" else "1"))
+    assert in_query(f"q=a+{token}".encode(), "") == (token,)
     assert in_message({"params": {"arguments": {"q": f"see {token}!"}}}, "") == (token,)
     assert in_message({"params": {"arguments": {token: 1}}}, "") == (token,)
 
@@ -81,7 +84,7 @@ async def test_tokens_where_none_belong_are_scrubbed_from_logs(
 ) -> None:
     """The access log of the server writes the address after the answer: the token is masked."""
     fake = TokenBroker()
-    good, elsewhere = fake.mint("ada", "ping"), f"mbt_{'z' * 49}"
+    good, elsewhere = fake.mint("ada", "ping"), SCOPED
     async with guarded(fake.broker()) as world, world.raw(good) as http:
         headers = call_headers("ping")
         for query in (f"access_token={JWT}", f"q={elsewhere}", f"q={good}"):
@@ -93,3 +96,10 @@ async def test_tokens_where_none_belong_are_scrubbed_from_logs(
     assert any("access_token=***" in one for one in ours)
     for token in (JWT, elsewhere, good):
         assert not [one for one in ours if token in one]
+
+
+def test_of_a_long_token_the_beginning_is_masked() -> None:
+    """What is left cannot be used, and a stranger's long text costs little to learn."""
+    token = JWT.replace("c2ln", "c" * 4000)
+    redaction.learn_token(SecretValue(token))
+    assert redaction.mask(f"GET /?access_token={token}").startswith("GET /?access_token=***cc")

@@ -12,7 +12,7 @@ from mcp.server.auth.settings import AuthSettings
 from pydantic import AnyHttpUrl
 
 from broker.client.mcp import BrokerTokenVerifier, unavailable_as_503
-from tests.simulators.subject_tokens import TokenBroker
+from tests.simulators.subject_tokens import UNKNOWN, TokenBroker
 from tests.support.guarded import World, call_body, call_headers
 from tests.support.serving import bound, served
 
@@ -53,7 +53,7 @@ async def test_bearers_are_judged(fake: TokenBroker) -> None:
     token = fake.mint("ada", "ping")
     async with verified(fake) as world:
         assert await status(world, token) == (200, None)
-        assert await status(world, f"mbt_{9:049d}") == (401, None)
+        assert await status(world, UNKNOWN) == (401, None)
         assert await status(world, "") == (401, None)
         fake.revoke(token)
         assert await status(world, token) == (401, None)

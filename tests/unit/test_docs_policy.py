@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,11 +18,12 @@ Output = pytest.CaptureFixture[str]
 
 
 def block(language: str, number: int = 0) -> str:
-    return re.findall(rf"```{language}\n(.*?)```", TEXT, re.DOTALL)[number]
+    found: list[str] = re.findall(rf"```{language}\n(.*?)```", TEXT, re.DOTALL)
+    return found[number]
 
 
 @pytest.fixture
-def there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A directory with the page's three files."""
     monkeypatch.chdir(tmp_path)
     Path("broker.yaml").write_text(block("yaml"))

@@ -14,6 +14,7 @@ Rules:
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias, get_args
@@ -32,8 +33,8 @@ NAMES: Final = 64
 CHARACTERS: Final = 128
 """Longest subject, name or glob."""
 AUDIENCE_CHARACTERS: Final = 512
-BYTES: Final = 3072
-"""UTF-8 bytes of all the texts together, so that a signed token fits into a header."""
+BYTES: Final = 2048
+"""Of all the texts together as JSON, so that a signed token fits into a header."""
 
 By: TypeAlias = Literal["id", "subject", "caller", "credential", "parent", "all"]
 BY: Final[tuple[By, ...]] = get_args(By)
@@ -95,7 +96,7 @@ def read_wish(said: Mapping[str, Any]) -> Wish:
     if not wish.tools:
         raise RequestMalformed("A token names at least one tool.")
     texts = (wish.subject, wish.audience, *wish.tools, *wish.credentials)
-    if sum(len(text.encode()) for text in texts) > BYTES:
+    if len(json.dumps(texts, ensure_ascii=False).encode()) > BYTES:
         raise RequestMalformed(f"All names of a token together have at most {BYTES} bytes.")
     return wish
 

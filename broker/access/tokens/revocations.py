@@ -87,13 +87,13 @@ class Revocations:
             RevocationFailed: there are too many.
         """
         sequence = self.sequence
-        kept = {one.target: one for one in self.entries if one.until + SKEW > wall}
+        kept = {one.target: one for one in self._newest(self.entries) if one.until + SKEW > wall}
         for target, until in targets:
             sequence = max(sequence + 1, int(wall * 1000))
             if target.by == "all":
                 kept.clear()
-            kept.pop(target, None)
-            kept[target] = Entry(target, sequence, until)
+            before = kept.pop(target, None)
+            kept[target] = Entry(target, sequence, max(until, before.until if before else until))
         changed = Revocations(sequence, kept.values())
         if len(kept) > MOST or sum(map(len, changed.lines())) > MOST_BYTES:
             raise RevocationFailed("There are as many revocations as one document takes.")
@@ -101,12 +101,17 @@ class Revocations:
 
     def joined(self, other: Revocations) -> Revocations:
         """What either knows."""
+        entries = self._newest((*self.entries, *other.entries))
+        return Revocations(max(self.sequence, other.sequence), entries)
+
+    @staticmethod
+    def _newest(entries: Iterable[Entry]) -> Iterable[Entry]:
         newest: dict[Target, Entry] = {}
-        for one in (*self.entries, *other.entries):
+        for one in entries:
             known = newest.get(one.target)
             if known is None or known.sequence < one.sequence:
                 newest[one.target] = one
-        return Revocations(max(self.sequence, other.sequence), newest.values())
+        return newest.values()
 
     def lacks(self, other: Revocations, wall: float) -> bool:
         """Whether ``other`` knows what this does not and what still matters."""

@@ -6,7 +6,8 @@ Rules:
 
 * the form of a bearer chooses the judge, and only one: what looks like a scoped token goes
   to the broker and nowhere else, and nobody else's token goes there;
-* every bearer is masked in this process's log records from the moment it is seen.
+* every good bearer is masked in this process's log records. Others are not learned: anybody
+  could have the memory for them filled, and nobody here writes them down.
 """
 
 from __future__ import annotations
@@ -58,7 +59,11 @@ class Bearers:
         if not bearer or len(bearer) > LONGEST or not bearer.isascii():
             raise BearerRefused(reason="malformed" if bearer else "missing")
         token = SecretValue(bearer)
+        agent = await self._judged(bearer, token)
         redaction.learn_token(token)
+        return agent
+
+    async def _judged(self, bearer: str, token: SecretValue) -> Agent:
         digest = sha256(bearer.encode("ascii")).hexdigest()
         if is_scoped(bearer):
             return await self._introspection.agent(Subject(token, digest))

@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 from mcp.server.auth.middleware.auth_context import auth_context_var
 from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
 
-from broker.client import broker as default_broker
+from broker import client
 from broker.client.aio import Broker
 from broker.client.mcp import challenge
 from broker.client.mcp.admission import ADMISSION, Admission
@@ -50,7 +50,7 @@ class Guard:
 
     Args:
         app: the server's app, such as ``server.streamable_http_app()``; without ``auth=``.
-        broker: the client beside the broker.
+        broker: the client to use; None: the one made from the environment.
         resource: the server's public address, such as ``https://mcp.example.com/mcp``; the
             audience of its tokens.
         issuers: whose JWTs are taken beside the broker's scoped tokens.
@@ -72,7 +72,7 @@ class Guard:
         app: App,
         *,
         resource: str,
-        broker: Broker = default_broker,
+        broker: Broker | None = None,
         issuers: Sequence[Issuer] = (),
         open_tools: Sequence[str] = (),
         scopes: Sequence[str] = (),
@@ -90,6 +90,7 @@ class Guard:
                 key="resource",
                 remedy="Write it as agents do: https://mcp.example.com/mcp",
             )
+        broker = client.broker if broker is None else broker
         self._app = app
         self._broker = broker
         self._resource = resource
@@ -152,8 +153,6 @@ class Guard:
             request = Request(scope, receive)
             try:
                 outcome = await self._judge.judge(request)
-            except asyncio.CancelledError:
-                raise
             except Exception as error:
                 outcome = _undecided(error, request.id)
             if isinstance(outcome, Refusal):

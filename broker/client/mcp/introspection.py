@@ -33,7 +33,6 @@ KEPT: Final = 5.0
 MOST: Final = 10_000
 WITHIN: Final = 3.0
 """Seconds the broker may take."""
-PATH: Final = f"{names.TOKENS_PATH}/introspect"
 _FORM: Final = {"Content-Type": "application/x-www-form-urlencoded", "Accept": names.JSON}
 
 
@@ -100,7 +99,7 @@ class Introspection:
         before, now = self._revocations, self._broker.clock.now()
         reply = await self._broker.exchange(
             "POST",
-            PATH,
+            names.INTROSPECT_PATH,
             headers=_FORM,
             body=urlencode({"token": acting.token.reveal()}).encode(),
             within=WITHIN,
@@ -110,6 +109,8 @@ class Introspection:
             raise TokensUnavailable
         if reply.status == 401:
             raise BrokerUnreachable("The broker does not know this MCP server.")
+        if reply.status == 404:
+            raise BearerRefused(reason="tokens_off")  # the broker has none, so none is good
         if reply.status != 200 or not isinstance(said, dict) or "active" not in said:
             raise BrokerAnswerInvalid(f"The broker answered {reply.status} to an introspection.")
         if said["active"] is not True:

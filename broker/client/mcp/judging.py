@@ -39,6 +39,9 @@ log = logging.getLogger("broker.client.mcp")
 HINT: Final = 64 * 1024
 """Bytes of a body read for who showed no good bearer, so that the challenge names the scope."""
 
+MOST_LEARNED: Final = 8
+"""Tokens of one request that are masked in logs; more are somebody's play."""
+
 _STRAY: Final = "A token belongs into the Authorization field and nowhere else."
 
 
@@ -100,7 +103,7 @@ class Judge:
         if covers(self.open_tools, tool):
             return None
         if agent.trusted is not None and not agent.covers(tool):
-            log.info("refused %s to %s: not in its token", tool, agent.subject)
+            log.info("refused %r to %r: not in its token", tool, agent.subject)
             return self._insufficient(agent, agent.scope_for(tool), message.id)
         try:
             verdict = await self.deciding.call(
@@ -115,11 +118,11 @@ class Judge:
             self.introspection.forget(agent.token_id)
             return await self._unauthenticated(request, error)
         except RequestTooLarge as error:
-            log.warning("refused %s: %s %s", tool, error, error.remedy)
+            log.warning("refused %r: %s %s", tool, error, error.remedy)
             return challenge.malformed(Fault(INVALID_REQUEST, str(error), message.id), 413)
         if verdict.allowed:
             return None
-        log.info("refused %s to %s", tool, agent.subject)
+        log.info("refused %r to %r", tool, agent.subject)
         if verdict.scope:
             return self._insufficient(agent, verdict.scope, message.id)
         return challenge.forbidden(message.id)
@@ -167,7 +170,7 @@ class Judge:
 
 
 def _stray(tokens: Sequence[str], request_id: RequestId) -> Refusal:
-    for token in tokens:
+    for token in tokens[:MOST_LEARNED]:
         if token:
             redaction.learn_token(SecretValue(token))
     log.warning("refused a request with a token where none belongs")

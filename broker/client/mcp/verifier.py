@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from mcp.server.auth.provider import AccessToken
 
-from broker.client import broker as default_broker
+from broker import client
 from broker.client.aio import Broker
 from broker.client.mcp.bearers import Bearers
 from broker.client.mcp.challenge import unavailable
@@ -37,13 +37,14 @@ class BrokerTokenVerifier:
 
     Args:
         resource: the server's public address, the audience of its tokens.
-        broker: the client beside the broker.
+        broker: the client to use; None: the one made from the environment.
         issuers: whose JWTs are taken beside the broker's scoped tokens.
     """
 
     def __init__(
-        self, *, resource: str, broker: Broker = default_broker, issuers: Sequence[Issuer] = ()
+        self, *, resource: str, broker: Broker | None = None, issuers: Sequence[Issuer] = ()
     ) -> None:
+        broker = client.broker if broker is None else broker
         self._resource = resource
         self._bearers = Bearers(
             Introspection(broker, resource), Jwts(issuers, resource=resource, clock=broker.clock)
