@@ -9,8 +9,9 @@ Rules:
   allow, and are asked before any is counted, so that a refused request consumes nothing;
 * the default applies where no rule does;
 * the tool is the caller's claim, unless a scoped token proves it: a caller that invents names
-  gets a new counter for each. A rule that shall hold whatever is claimed names no tools and
-  counts ``per: [client, credential]``;
+  gets a new counter for each, up to ``PLACES`` of a rule; further ones share a single one, so
+  that nobody pushes other counters out of memory, his own strict ones among them. A rule that
+  shall hold whatever is claimed names no tools and counts ``per: [client, credential]``;
 * counters live in this process: each pod counts for itself, and a restart begins anew;
 * rates are the library's (``limits``): its notation, its keys, its strategy "moving window",
   which our clock and memory stand behind (``limit_storage``). Without rules it is not imported.
@@ -35,6 +36,10 @@ DIMENSIONS: Final[tuple[Dimension, ...]] = ("client", "tool", "credential")
 
 REMEMBERED: Final = 4096
 """Combinations whose counter is found without looking at the rules again."""
+PLACES: Final = 1000
+"""Tools, by credential, that one rule tells apart of one client: a tenth of all counters."""
+OTHERS: Final = "\n"
+"""In place of further ones: no tool has this name, for it does not print."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +156,7 @@ class Limits:
             return self._known[place]
         except KeyError:
             if len(self._known) >= REMEMBERED:
-                self._known.clear()
+                del self._known[next(iter(self._known))]  # all at once would hold the loop
             counter = self._known[place] = self._make(caller, tool, credential)
             return counter
 
@@ -165,9 +170,19 @@ def _maker(
     limiter = MovingWindowRateLimiter(WindowStorage(windows))
     selections = [(rule, named(rule.rate, rule.name)) for rule in rules]
     otherwise = [] if default is None else [(default, named(default.rate, default.name))]
+    places: dict[tuple[str, str], set[tuple[str, str]]] = {}
+
+    def told_apart(rule: LimitRule, caller: str, tool: str, credential: str) -> str:
+        """The tool's name, or what stands for it."""
+        mine = places.setdefault((rule.name, caller), set())
+        place = (tool, credential if "credential" in rule.per else "")
+        if place not in mine:
+            if len(mine) >= PLACES:
+                return OTHERS
+            mine.add(place)
+        return tool
 
     def make(caller: str, tool: str, credential: str) -> Counter | None:
-        by: dict[Dimension, str] = {"client": caller, "tool": tool, "credential": credential}
         applying = [
             (rule, item)
             for rule, item in selections
@@ -177,11 +192,16 @@ def _maker(
         ] or otherwise
         if not applying:
             return None
-        items = tuple(
+        items = []
+        for rule, item in applying:
+            per = rule.per
             # Names of clients and credentials hold no slash, so no two places share a key.
-            Prepared(item, [by[one] if one in rule.per else "" for one in by])
-            for rule, item in applying
-        )
-        return Counter(items, windows, limiter.hit)
+            place = (
+                caller if "client" in per else "",
+                told_apart(rule, caller, tool, credential) if "tool" in per else "",
+                credential if "credential" in per else "",
+            )
+            items.append(Prepared(item, place))
+        return Counter(tuple(items), windows, limiter.hit)
 
     return make

@@ -15,7 +15,7 @@ from limits.strategies import FixedWindowRateLimiter, MovingWindowRateLimiter
 
 from broker.access.limit_storage import Prepared, WindowStorage, named
 from broker.access.limit_windows import COUNTERS, MOMENTS, Windows
-from broker.access.limits import REMEMBERED, Counter, LimitRule, Limits
+from broker.access.limits import PLACES, REMEMBERED, Counter, LimitRule, Limits
 from broker.errors import TooManyRequests
 from broker.protocol.problems import problem_for
 from tests.simulators.clock import EPOCH, ManualClock
@@ -313,11 +313,37 @@ def test_memory_stays_bounded_after_a_hundred_thousand_keys(clock: ManualClock) 
         assert limits.windows.take(f"key-{number}", 10, 3600)
         clock.advance(0.001)
     for number in range(10_000):
-        assert counter(limits, tool=f"tool-{number}").hit() == 0.0
+        caller = f"agent-{number // PLACES}"
+        assert counter(limits, caller=caller, tool=f"tool-{number}").hit() == 0.0
         clock.advance(0.001)
     assert len(limits.windows) == COUNTERS
     assert limits.windows.dropped == 100_000 - COUNTERS
     assert limits.windows.moments == COUNTERS
+
+
+def test_invented_tools_push_no_strict_counter_out_of_memory(clock: ManualClock) -> None:
+    """A caller that has used up one credential gets it no sooner by asking for another one."""
+    strict = rule(
+        "2/day", "strict", credentials=frozenset({"payments"}), per=("client", "credential")
+    )
+    limits = Limits(clock, [strict], rule("100/minute", "default"))
+    assert hits(counter(limits, credential="payments"), 3)[2] > 0.0
+    for number in range(COUNTERS + 100):
+        clock.advance(0.001)
+        counter(limits, tool=f"invented-{number}").hit()
+    assert counter(limits, credential="payments").hit() > 0.0
+    assert limits.windows.dropped == 0
+
+
+def test_tools_beyond_those_told_apart_share_a_counter(clock: ManualClock) -> None:
+    """Of one rule and client; what was told apart before goes on, as do other clients."""
+    limits = Limits(clock, [rule("1/minute")])
+    for number in range(PLACES):
+        assert counter(limits, tool=f"t{number}").hit() == 0.0
+    assert counter(limits, tool="one more").hit() == 0.0
+    assert counter(limits, tool="and another").hit() > 0.0
+    assert counter(limits, tool="t0").hit() > 0.0
+    assert counter(limits, caller="other", tool="and another").hit() == 0.0
 
 
 def test_the_one_in_use_is_not_the_one_that_is_dropped(clock: ManualClock) -> None:
