@@ -183,7 +183,11 @@ class Assembly:
             decisions=DecisionService(
                 self.authorizer,
                 Records(
-                    self.clock, self.audit, self.metrics, lambda text: text.replace(SECRET, "***")
+                    self.clock,
+                    self.audit,
+                    self.metrics,
+                    lambda text: text.replace(SECRET, "***"),
+                    digest_key=b"digest-key",
                 ),
             ),
             events=self.events,
