@@ -216,7 +216,7 @@ async def test_arguments_that_were_part_of_it_leave_a_digest(served: Serving) ->
     for arguments in ({"query": "canary", "limit": 3}, {"limit": 3, "query": "canary"}, {}):
         await ask(served, question("other", arguments=arguments))
     await ask(served, question("other"))
-    told = [one.get("arguments") for one in refusals(served)]
+    told: list[Any] = [one.get("arguments") for one in refusals(served)]
     assert told[0] == told[1]
     assert told[0]["size"] == len('{"limit":3,"query":"canary"}')
     assert told[2] != told[0]
