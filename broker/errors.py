@@ -48,6 +48,7 @@ The tree (a test compares it with the classes)::
     │   ├── RotationFrozen
     │   ├── RotationRolledBack
     │   ├── RotationStateUnreadable
+    │   ├── RotationKeyMissing
     │   └── UpstreamError
     │       ├── UpstreamUnavailable
     │       ├── UpstreamRefused
@@ -59,9 +60,11 @@ The tree (a test compares it with the classes)::
     │   └── KubernetesConflict
     ├── CallerError
     │   ├── CallerUnauthenticated
-    │   └── CallerForbidden
-    │       ├── InsufficientScope
-    │       └── SubjectTokenRefused
+    │   ├── CallerForbidden
+    │   │   ├── InsufficientScope
+    │   │   └── SubjectTokenRefused
+    │   └── TooManyRequests
+    │       └── TooManyFailures
     ├── TokensUnavailable
     ├── TokenError
     │   ├── TokenUnknown
@@ -84,7 +87,9 @@ The tree (a test compares it with the classes)::
     ├── TaskEnded
     └── ClientError
         ├── BrokerUnreachable
-        └── BrokerAnswerInvalid
+        ├── BrokerAnswerInvalid
+        ├── BearerRefused
+        └── IssuerUnavailable
 """
 
 from __future__ import annotations
@@ -481,6 +486,16 @@ class RotationStateUnreadable(RotationError):
     remedy = "Update the broker, or restore the state's last good version in Vault."
 
 
+class RotationKeyMissing(RotationError):
+    """The provider does not list the key that readers have."""
+
+    code = "rotation_key_missing"
+    remedy = (
+        "Somebody ended it at the provider, or Vault was restored from a backup older than the "
+        "key: see 'broker rotation history', then 'broker rotate'."
+    )
+
+
 class UpstreamError(RotationError):
     """The provider of keys could not do what was asked."""
 
@@ -641,6 +656,38 @@ class SubjectTokenRefused(CallerForbidden):
 
     code = "subject_token_refused"
     remedy = "Get a new scoped token."
+
+
+class TooManyRequests(CallerError):
+    """The caller asked more often than it may.
+
+    Args:
+        message: one sentence.
+        reason: which limit, for the audit only.
+        retry_after: seconds until the next request is allowed; exact, not rounded.
+    """
+
+    code = "too_many_requests"
+    retryable = True
+    remedy = "Ask again after Retry-After; keep a value until its use_until instead of asking."
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        reason: str = "",
+        retry_after: float = 0.0,
+        remedy: str | None = None,
+    ) -> None:
+        super().__init__(message, remedy=remedy)
+        self.reason, self.retry_after = reason, retry_after
+
+
+class TooManyFailures(TooManyRequests):
+    """Too many authentications failed; a right proof is taken all the same."""
+
+    code = "too_many_failures"
+    remedy = "Read the client-token file again: a right token is never refused for this."
 
 
 class TokensUnavailable(BrokerError):
@@ -856,3 +903,27 @@ class BrokerAnswerInvalid(ClientError):
 
     code = "broker_answer_invalid"
     remedy = "Check that BROKER_URL is a broker and the versions fit."
+
+
+class BearerRefused(ClientError):
+    """The agent's bearer is missing or not good; which one, only the log tells.
+
+    Args:
+        message: one sentence.
+        reason: what is wrong with it, for the log.
+    """
+
+    code = "bearer_refused"
+    remedy = "Get a new token for this MCP server from its authorization server."
+
+    def __init__(self, message: str = "", *, reason: str = "", remedy: str | None = None) -> None:
+        super().__init__(message, remedy=remedy)
+        self.reason = reason
+
+
+class IssuerUnavailable(ClientError):
+    """The keys of an issuer cannot be had, so nobody can say which of its tokens are good."""
+
+    code = "issuer_unavailable"
+    retryable = True
+    remedy = "Check the issuer's address, its certificate, and the way to it."

@@ -134,7 +134,9 @@ class ListAuthorizer:
         address: str = "",
     ) -> Decision:
         """See ``Authorizer.authorize``; a list knows nothing of tools and addresses."""
-        del tool, action, address
+        del tool, address
+        if action == "rotate":
+            raise CredentialUnknown(reason="not_allowed")  # an operator's business
         decision = self._allowed.get(principal.caller.name, {}).get(name)
         if decision is None:
             reason = "not_allowed" if name in self._known else "unknown"

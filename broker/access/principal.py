@@ -54,15 +54,21 @@ class Grant:
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who asks."""
+    """Who asks.
+
+    ``asserted`` is the word of the caller, who verified a foreign bearer himself: good for a
+    decision about his own tools (``handout.decisions``), never for a hand-out.
+    """
 
     caller: Caller
     grant: Grant | None = None
+    asserted: str = ""
+    """The subject of another issuer's token, as ``issuer|subject``; empty with a grant."""
 
     @property
     def subject(self) -> str:
-        """The verified subject; empty without a scoped token."""
-        return "" if self.grant is None else self.grant.subject
+        """The subject that was verified, by us or by the caller; empty without one."""
+        return self.asserted if self.grant is None else self.grant.subject
 
     @property
     def token_id(self) -> str:

@@ -16,6 +16,7 @@ from fastapi import FastAPI, Path, Request, Response
 
 from broker.access.principal import Principal
 from broker.access.tokens.minting import Asker, TokenDesk
+from broker.api.decisions import add_decisions
 from broker.api.events import EventStreams
 from broker.api.framework import Prepared, create_app, document, peer, request_id, unless_gone
 from broker.api.openapi import HANDOUT_PARAMETERS, answers, body
@@ -24,6 +25,7 @@ from broker.api.reading import Said, fields_of, read, read_object
 from broker.api.tokens import add_token_routes
 from broker.clock import Clock
 from broker.handout import request as handout
+from broker.handout.decisions import DecisionService
 from broker.handout.service import HandoutService
 from broker.protocol.models import (
     CredentialListDocument,
@@ -43,6 +45,7 @@ _ONE: Final = CREDENTIALS_PATH + "/{name}"
 def create_data_plane(
     *,
     service: HandoutService,
+    decisions: DecisionService,
     events: Events,
     problems: Problems,
     clock: Clock,
@@ -52,6 +55,7 @@ def create_data_plane(
 
     Args:
         service: the use case.
+        decisions: decides about tools.
         events: the bus.
         problems: makes answers of errors.
         clock: the only source of time.
@@ -70,7 +74,7 @@ def create_data_plane(
         operation_id="listCredentials",
         summary="What the caller may have",
         description="Names, states and expiries; never a value.",
-        responses=answers(CredentialListDocument, 401, 403, 503),
+        responses=answers(CredentialListDocument, 401, 403, 429, 503),
     )
     app.add_api_route(
         _ONE,
@@ -84,7 +88,7 @@ def create_data_plane(
             "new times. With `Prefer: wait` the answer comes when the version changes or, "
             "without `If-None-Match`, when there is a first value."
         ),
-        responses=answers(HandoutDocument, 304, 400, 401, 403, 404, 503),
+        responses=answers(HandoutDocument, 304, 400, 401, 403, 404, 429, 503),
         openapi_extra={"parameters": HANDOUT_PARAMETERS},
     )
     app.add_api_route(
@@ -97,7 +101,7 @@ def create_data_plane(
             "One floored look for something newer follows. 200 names the newer version; 409 "
             "says that nothing newer is known. The only value is never withdrawn by a report."
         ),
-        responses=answers(ReportDocument, 400, 401, 403, 404, 409, 413, 503),
+        responses=answers(ReportDocument, 400, 401, 403, 404, 409, 413, 429, 503),
         openapi_extra=body(ReportRequest),
     )
     app.add_api_route(
@@ -107,7 +111,7 @@ def create_data_plane(
         operation_id="whoami",
         summary="Who the caller is",
         description="How it was identified, what it may have, and with which tools.",
-        responses=answers(WhoamiDocument, 401, 403, 503),
+        responses=answers(WhoamiDocument, 401, 403, 429, 503),
     )
     app.add_api_route(
         EVENTS_PATH,
@@ -121,9 +125,10 @@ def create_data_plane(
             "versions and ids only. Nothing is replayed: after connecting, ask for the present "
             "state."
         ),
-        responses=answers(None, 401, 403, 503),
+        responses=answers(None, 401, 403, 429, 503),
     )
     add_token_routes(app, tokens, routes.asker)
+    add_decisions(app, decisions, routes.who)
     return app
 
 
@@ -137,11 +142,12 @@ class _Routes:
 
     async def asker(self, request: Request) -> Asker:
         """Who asks about scoped tokens."""
-        principal, said, asked = await self._principal(request)
+        principal, said, asked = await self.who(request)
         name = principal.caller.name
         return Asker(name, asked.id, principal, said.subject_token, asked.address)
 
-    async def _principal(self, request: Request) -> tuple[Principal, Said, handout.Request]:
+    async def who(self, request: Request) -> tuple[Principal, Said, handout.Request]:
+        """The caller, what it says in its header fields, and the same for the audit."""
         said = read(fields_of(request.scope["headers"]))
         origin = peer(request)
         asked = handout.Request(
@@ -155,15 +161,16 @@ class _Routes:
         return principal, said, asked
 
     async def list_credentials(self, request: Request) -> Response:
-        principal, _, _ = await self._principal(request)
+        principal, _, _ = await self.who(request)
         return document(await self._service.credentials(principal))
 
     async def get_credential(self, name: Name, request: Request) -> Response:
-        principal, said, asked = await self._principal(request)
+        principal, said, asked = await self.who(request)
         condition = said.if_none_match
         if said.wait is None:
             answer = self._service.handout(principal, name, asked, if_none_match=condition)
             if answer is not None:
+                await self._service.synced()
                 return Prepared(answer.status, answer.headers, answer.body)
         answer = await unless_gone(
             request,
@@ -171,10 +178,11 @@ class _Routes:
                 principal, name, asked, if_none_match=condition, wait=said.wait
             ),
         )
+        await self._service.synced()
         return Prepared(answer.status, answer.headers, answer.body)
 
     async def report_credential(self, name: Name, request: Request) -> Response:
-        principal, _, asked = await self._principal(request)
+        principal, _, asked = await self.who(request)
         fields = fields_of(request.scope["headers"])
         said = read_object(fields.get(b"content-type"), await request.body())
         answer = await unless_gone(
@@ -191,9 +199,9 @@ class _Routes:
         return document(answer)
 
     async def whoami(self, request: Request) -> Response:
-        principal, _, _ = await self._principal(request)
+        principal, _, _ = await self.who(request)
         return document(self._service.whoami(principal))
 
     async def stream_events(self, request: Request) -> Response:
-        principal, _, _ = await self._principal(request)
+        principal, _, _ = await self.who(request)
         return self._streams.open(principal)

@@ -72,7 +72,7 @@ class FastHandout(FastPath):
     def read(self, target: bytes, fields: Mapping[bytes, bytes]) -> Asking | None:
         """See ``FastPath.read``."""
         name = self._names.get(target)
-        if name is None:
+        if name is None or self._service.durable:
             return None
         try:
             return Asking(name, read(fields))
@@ -87,7 +87,7 @@ class FastHandout(FastPath):
         now, wall = self._clock.now(), self._clock.wall()
         try:
             held = asking.held
-            if held is None or not service.stands(held, wall):
+            if held is None or not service.stands(held, now, wall):
                 if asking.said.subject_token is not None and not self._fresh():
                     return False
                 held = asking.held = self._admit(asking, peer, request_id)
@@ -98,8 +98,9 @@ class FastHandout(FastPath):
             raw = b"".join((answer.head, tail, line, answer.body))
 
             def settle(refusal: AuditUnavailable | None) -> None:
-                service.settled(held, now, refusal)
+                # Sent first: on this connection the next answer must not be taken for this one.
                 send(raw if refusal is None else problems.raw(refusal, request_id, tail))
+                service.settled(held, now, refusal)
 
             service.stage(held, request_id, wall, settle)
         except Exception as error:

@@ -49,6 +49,8 @@ _SHAPES: Final = (
     token_models.IntrospectionRequest,
     token_models.IntrospectionDocument,
     token_models.InactiveDocument,
+    models.DecisionsRequest,
+    models.DecisionsDocument,
     ProblemDocument,
 )
 

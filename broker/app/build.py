@@ -14,8 +14,10 @@ from pathlib import Path
 from random import Random
 from typing import Any, Final
 
-from broker.access.authorizer import ListAuthorizer
 from broker.access.caller import Callers
+from broker.access.current import CurrentAuthorizer
+from broker.access.failed_authentications import FailedAuthentications
+from broker.access.limits import Limits as CallerLimits
 from broker.access.token_files import TokenFiles
 from broker.api.admin import create_admin_plane
 from broker.api.data import create_data_plane
@@ -26,11 +28,12 @@ from broker.api.listeners import Listener
 from broker.api.operations import create_operations_plane
 from broker.api.problems import Problems, RequestIds
 from broker.api.sockets import TcpAddress, UnixAddress
-from broker.app import rotation, translate
+from broker.app import policies, rotation, translate
 from broker.app.audit_head import AuditHead
-from broker.app.audit_log import audit_log
+from broker.app.audit_log import audit_log, digest_key
 from broker.app.masking import Masking
 from broker.app.process import connections
+from broker.app.proofs import proofs
 from broker.app.tokens import Parts, Tokens, build_tokens
 from broker.app.trail import Trail
 from broker.app.vault import vault_client, vault_login
@@ -40,6 +43,8 @@ from broker.credentials.keeper import Deps
 from broker.credentials.keepers import Keepers
 from broker.credentials.retire import Retirer
 from broker.credentials.store import CredentialStore
+from broker.handout.decisions import DecisionService
+from broker.handout.records import Records
 from broker.handout.service import HandoutService
 from broker.protocol.redaction import Redactor
 from broker.settings.domain import Settings
@@ -71,12 +76,17 @@ class Broker:
     keepers: Keepers
     callers: Callers
     token_files: TokenFiles
-    authorizer: ListAuthorizer
+    limits: CallerLimits
+    failures: FailedAuthentications
+    authorizer: CurrentAuthorizer
+    service_account: str
+    """Of this pod, for policies; empty: not known."""
     audit: AuditLog
     audit_head: AuditHead
     trail: Trail
     service: HandoutService
     health: Health
+    masking: Masking
     rotation: rotation.Rotation | None
     tokens: Tokens | None
     fast: FastHandout
@@ -141,6 +151,7 @@ def build(
     store.subscribe(masking.published)
     session.on_change(lambda: masking.token(session.generation))
     retirer = Retirer(clock=clock, vault=vault, session=session, rng=rng)
+    proved = proofs(settings, clock, masking.met)
     keepers = Keepers(
         specs.values(),
         Deps(
@@ -155,15 +166,26 @@ def build(
             new_version=lambda: secrets.token_hex(8),  # never reused, on any replica
             observer=trail,
         ),
+        proofs=proved,
     )
     rotates = rotation.build_rotation(
         settings,
         process,
-        rotation.Parts(clock, rng, vault, session, store, keepers, audit, metrics, events, masking),
+        rotation.Parts(
+            clock, rng, vault, session, store, keepers, audit, metrics, events, masking, proved
+        ),
         environ=environ or {},
     )
     callers = Callers(clock, clients, own_uid=own_uid)
-    authorizer = ListAuthorizer(clients, specs)
+    account = policies.service_account(settings)
+    authorizer = CurrentAuthorizer(
+        policies.authorizer(settings, policies.compiled(settings, service_account=account), clock)
+    )
+    limits = CallerLimits(
+        clock, translate.limit_rules(settings.limits), translate.default_limit(settings.limits)
+    )
+    metrics.limits.watch(lambda: (len(limits.windows), limits.windows.dropped))
+    failures = FailedAuthentications(clock, translate.failed_authentications(settings.limits))
     tokens = build_tokens(
         settings,
         Parts(clock, vault, session, authorizer, audit, metrics, events, redactor.mask),
@@ -179,6 +201,8 @@ def build(
         specs=specs,
         mask=redactor.mask,
         tokens=None if tokens is None else tokens.store,
+        limits=limits,
+        failures=failures,
         max_wait=settings.listeners.max_wait,
     )
     problems = Problems(clock, RequestIds(rng))
@@ -199,11 +223,15 @@ def build(
         callers=callers,
         token_files=TokenFiles(Path(settings.listeners.socket_directory), callers, own_uid=own_uid),
         authorizer=authorizer,
+        limits=limits,
+        failures=failures,
+        service_account=account,
         audit=audit,
         audit_head=head,
         trail=trail,
         service=service,
         health=health,
+        masking=masking,
         rotation=rotates,
         tokens=tokens,
         fast=FastHandout(
@@ -232,8 +260,17 @@ def _listeners(
     quit_broker: Callable[[], None],
 ) -> None:
     configured, clock = broker.settings.listeners, broker.clock
+    records = Records(
+        clock,
+        broker.audit,
+        broker.metrics,
+        broker.redactor.mask,
+        digest_key=digest_key(broker.settings.audit),
+    )
+    broker.store.subscribe(lambda *_: records.values_changed())
     data_plane = create_data_plane(
         service=broker.service,
+        decisions=DecisionService(broker.authorizer, records),
         events=broker.events,
         problems=problems,
         clock=clock,

@@ -1,7 +1,8 @@
 """Applies a changed configuration to the running broker.
 
-Duty: notice a change (SIGHUP, or the file's content hash: nobody sends signals in
-Kubernetes, and a ConfigMap volume swaps a link); apply what can be; say what cannot.
+Duty: notice a change (SIGHUP, or the content hash of the file and its policy files: nobody
+sends signals in Kubernetes, and a ConfigMap volume swaps a link); apply what can be; say
+what cannot.
 Not its duty: comparing (``settings.diff``), reading (``settings.load``).
 Rules:
 
@@ -16,16 +17,17 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
-from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
-from broker.app import translate
+from broker.access.authorizer import Authorizer
+from broker.app import policies, translate
 from broker.app.build import Broker
+from broker.app.proofs import proofs
 from broker.errors import AuditUnavailable, SettingsError
 from broker.settings.diff import Difference, diff
 from broker.settings.domain import Settings
-from broker.settings.load import load
+from broker.settings.load import digest, load, policy_paths
 from broker.telemetry import logs
 
 log = logging.getLogger("broker.app")
@@ -49,6 +51,7 @@ class Reload:
     ) -> None:
         self._broker, self._path, self._environ, self._uid = broker, path, environ, own_uid
         self._narrow = narrow
+        self._policy_paths = tuple(Path(one.path) for one in broker.settings.policies.texts)
         self._digest = digest or self._read_digest()
         self._asked = asyncio.Event()
 
@@ -63,18 +66,32 @@ class Reload:
             self._asked.clear()
             if asked:
                 self._reopen()
-            digest = self._read_digest()
-            if digest != self._digest:
-                self._digest = digest
-                await self._reload()
-            elif asked:
+            if not await self.look() and asked:
                 log.info("told to reload: the configuration is the same")
+
+    async def look(self) -> bool:
+        """Apply the files when they have changed; returns whether they have."""
+        if self._read_digest() == self._digest:
+            return False
+        # Before they are loaded: what changes meanwhile is another change.
+        self._policy_paths = await asyncio.to_thread(self._read_policy_paths)
+        self._digest = self._read_digest()
+        await self._reload()
+        return True
 
     def _read_digest(self) -> str:
         try:
-            return sha256(Path(self._path).read_bytes()).hexdigest()
+            content = Path(self._path).read_bytes()
         except OSError:
             return ""
+        return digest(content, map(_content, self._policy_paths))
+
+    def _read_policy_paths(self) -> tuple[Path, ...]:
+        """Of the file as it is now, usable or not: what is missing yet is waited for."""
+        try:
+            return policy_paths(self._path, Path(self._path).read_bytes())
+        except OSError:
+            return self._policy_paths
 
     def _reopen(self) -> None:
         try:
@@ -87,39 +104,60 @@ class Reload:
             # In a thread: a file of a thousand credentials takes longer than the loop may wait.
             loaded = await asyncio.to_thread(load, self._path, self._environ, uid=self._uid)
             settings = self._narrow(loaded.settings)
+            difference = diff(self._broker.settings, settings)
+            authorizer = await asyncio.to_thread(self._authorizer, difference.effective, settings)
         except SettingsError as errors:
             log.error(
                 "the changed configuration cannot be used, the last good one stays: %s", errors
             )
             self._broker.trail.configured("refused", digest=self._digest, reason=errors.code)
             return
-        for one in loaded.advice:
+        for one in (*loaded.advice, *policies.remarks(settings, loaded.place)):
             log.warning("%s. %s", one, one.remedy)
-        difference = diff(self._broker.settings, settings)
         for key in difference.restart:
             log.warning("needs a restart: %s", key)
         if difference.hot:
-            await self._apply(difference)
+            await self._apply(difference, authorizer)
             log.info("configuration applied: %s", ", ".join(difference.hot))
         self._broker.trail.configured(
             "applied", digest=self._digest, keys=difference.hot, restart=difference.restart
         )
 
-    async def _apply(self, difference: Difference) -> None:
+    def _authorizer(self, effective: Settings, settings: Settings) -> Authorizer:
+        """What decides from now on; compiled in a thread.
+
+        Raises:
+            SettingsErrors: the policies have faults.
+        """
+        compiled = policies.compiled(
+            effective,
+            file=self._path,
+            service_account=self._broker.service_account,
+            callers=settings.clients,
+        )
+        return policies.authorizer(effective, compiled, self._broker.clock)
+
+    async def _apply(self, difference: Difference, authorizer: Authorizer) -> None:
         broker, settings = self._broker, difference.effective
         specs = translate.credentials(settings)
         clients = translate.clients(settings)
         broker.settings = settings
         broker.metrics.reconfigure(specs, settings.clients)
         broker.callers.configure(clients)
-        broker.authorizer.configure(clients, specs)
+        broker.authorizer.use(authorizer)
+        broker.limits.configure(
+            translate.limit_rules(settings.limits), translate.default_limit(settings.limits)
+        )
+        broker.failures.configure(translate.failed_authentications(settings.limits))
         if broker.tokens is not None:
             broker.tokens.configure(settings)
         broker.service.reconfigure(specs)
         broker.health.configure({name: spec.required for name, spec in specs.items()})
         broker.fast.configure(specs)
         broker.audit.configure(settings.audit.on_failure)
-        await broker.keepers.reconfigure(specs.values())
+        await broker.keepers.reconfigure(
+            specs.values(), proofs=proofs(settings, broker.clock, broker.masking.met)
+        )
         if any(key.startswith("log.") for key in difference.hot):
             logs.configure(
                 settings.log.level,
@@ -127,3 +165,10 @@ class Reload:
                 broker.redactor,
                 dropped=broker.metrics.logs_dropped,
             )
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        return b"\0" + str(error.errno).encode()  # as no policy file begins

@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 from secrets import token_hex
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from broker.app import translate_rotation
 from broker.app.masking import Masking
@@ -51,12 +51,16 @@ from broker.rotation.ports import Rotations
 from broker.rotation.rotator import Rotator
 from broker.rotation.state import Documents
 from broker.settings.domain import Settings
+from broker.settings.domain_access import PolicySettings
 from broker.settings.domain_rotation import KubernetesSettings
 from broker.settings.processes import Process, held, rotates
 from broker.telemetry.events import Events
 from broker.telemetry.metrics import Metrics
 from broker.vault.client import VaultClient
 from broker.vault.session import Session
+
+if TYPE_CHECKING:
+    from broker.rotation.drivers.proof import HttpProof
 
 log = logging.getLogger("broker.rotation")
 
@@ -79,6 +83,8 @@ class Parts:
     metrics: Metrics
     events: Events
     masking: Masking
+    proofs: Mapping[str, HttpProof]
+    """Of the credentials that have one of their own."""
 
 
 @dataclass(slots=True)
@@ -136,8 +142,14 @@ def narrowed(settings: Settings, process: Process) -> Settings:
             remedy="Set rotation.mode: rotator, for this process and for the sidecars.",
         )
     listeners = replace(settings.listeners, unix=False, tcp=())
-    tokens = replace(settings.tokens, store="off", path="")
-    return replace(settings, clients={}, listeners=listeners, tokens=tokens)
+    return replace(
+        settings,
+        clients={},
+        roles={},
+        policies=PolicySettings(),
+        listeners=listeners,
+        tokens=replace(settings.tokens, store="off", path=""),
+    )
 
 
 def build_rotation(
@@ -168,7 +180,8 @@ def build_rotation(
     else:
         log.info("no election: this process rotates")
     made = drivers(
-        settings, DriverParts(parts.clock, parts.rng, parts.store, parts.vault, parts.session)
+        settings,
+        DriverParts(parts.clock, parts.rng, parts.store, parts.vault, parts.session, parts.proofs),
     )
     parts.metrics.rotation.configure(tuple(specs))
     rotator = Rotator(

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from random import Random
 from typing import assert_never
 
-from broker.app import translate
+from broker.app import proofs, translate
+from broker.app.proofs import template
 from broker.app.translate_rotation import rotate_path
 from broker.clock import Clock
 from broker.credentials.model import CredentialKey, CredentialSpec
 from broker.credentials.store import CredentialStore
-from broker.rotation.drivers.documents import RequestTemplate
 from broker.rotation.drivers.exchange import Exchange, stored_key
 from broker.rotation.drivers.generated import GeneratedDriver, KeyForm
 from broker.rotation.drivers.http import CreateCall, HttpCalls, HttpDriver, ListCall
@@ -32,7 +32,6 @@ from broker.settings.domain_rotation import (
     GeneratedDriverSettings,
     HttpDriverSettings,
     ListSettings,
-    RequestSettings,
     VaultRoleDriverSettings,
 )
 from broker.vault.interface import SessionPort
@@ -49,6 +48,8 @@ class DriverParts:
     """Holds the credentials that may manage keys."""
     vault: Port
     session: SessionPort
+    proofs: Mapping[str, HttpProof]
+    """Of the credentials that have one of their own."""
 
 
 def drivers(settings: Settings, parts: DriverParts) -> dict[str, Driver]:
@@ -69,12 +70,9 @@ def _driver(
     parts: DriverParts,
 ) -> Driver:
     spec, driver = translate.credential(one), rotation.driver
-    proof: HttpProof | None = None
-    if rotation.prove is not None:
-        exchange = Exchange(
-            clock=parts.clock, timeout=rotation.prove.timeout, ca_file=rotation.prove.ca_file
-        )
-        proof = HttpProof(spec, _template(rotation.prove.request), exchange)
+    proof = None if one.prove is None else parts.proofs[one.name]
+    if one.prove is None and rotation.prove is not None:
+        proof = proofs.proof(one, rotation.prove, parts.clock)
     if isinstance(driver, HttpDriverSettings):
         return _http(spec, driver, settings, parts, proof)
     if isinstance(driver, GeneratedDriverSettings):
@@ -110,9 +108,9 @@ def _http(
     create = driver.create
     calls = HttpCalls(
         create=CreateCall(
-            _template(create.request), create.fields, create.id, create.expires_at, create.life
+            template(create.request), create.fields, create.id, create.expires_at, create.life
         ),
-        retire=_template(driver.retire),
+        retire=template(driver.retire),
         listing=None if driver.listing is None else _listing(driver.listing),
         times=driver.times,
     )
@@ -130,7 +128,7 @@ def _http(
 
 def _listing(listing: ListSettings) -> ListCall:
     return ListCall(
-        _template(listing.request),
+        template(listing.request),
         items=listing.items,
         id=listing.id,
         label=listing.label,
@@ -149,9 +147,3 @@ def _in_use(store: CredentialStore, key: CredentialKey) -> Callable[[], Sequence
         return tuple(data.values())
 
     return read
-
-
-def _template(request: RequestSettings) -> RequestTemplate:
-    return RequestTemplate(
-        request.method, request.url, request.headers, request.body, request.encoding
-    )

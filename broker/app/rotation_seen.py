@@ -17,14 +17,18 @@ from collections.abc import Iterable, Sequence
 from broker.audit.lifecycle import rotation_line
 from broker.audit.log import AuditLog
 from broker.audit.record import Stamp
-from broker.errors import AuditUnavailable
 from broker.rotation.ports import Observer, Standing, StepTaken
 from broker.telemetry.events import Events
 from broker.telemetry.metrics import Metrics
 
 log = logging.getLogger("broker.rotation")
 
-_BAD = frozenset({"proof_failed", "rolled_back", "withdrawn", "abandoned", "orphan_seen", "failed"})
+_BAD = frozenset(
+    {
+        *("proof_failed", "rolled_back", "withdrawn", "abandoned", "failed"),
+        *("orphan_seen", "key_missing", "restored"),
+    }
+)
 
 
 class RotationSeen:
@@ -51,22 +55,19 @@ class RotationSeen:
     def took(self, step: StepTaken) -> None:
         """A step was taken and is committed."""
         self._metrics.step(step.credential, step.kind, step.seconds)
-        try:
-            self._audit.append(
-                rotation_line(
-                    self._stamp(step.at_wall),
-                    step.credential,
-                    step.kind,
-                    step.actor,
-                    rotation=step.rotation,
-                    key_id=step.key_id,
-                    reason=step.reason,
-                    detail=step.detail,
-                    source_version=step.source_version,
-                )
-            )
-        except AuditUnavailable as error:
-            log.error("a step of a rotation is not in the audit: %s", error)
+        line = rotation_line(
+            self._stamp(step.at_wall),
+            step.credential,
+            step.kind,
+            step.actor,
+            rotation=step.rotation,
+            key_id=step.key_id,
+            reason=step.reason,
+            detail=step.detail,
+            source_version=step.source_version,
+        )
+        if not self._audit.note(line):
+            log.error("a step of the rotation of %s is not in the audit", step.credential)
         log.log(
             logging.WARNING if step.kind in _BAD else logging.INFO,
             "rotation of %s: %s",

@@ -29,6 +29,7 @@ from broker.api.listeners import Listener, tend
 from broker.app import translate
 from broker.app.build import Broker, build
 from broker.app.ending import Ending
+from broker.app.floods import record_floods, tell_floods
 from broker.app.process import freeze_imports, harden
 from broker.app.reload import Reload
 from broker.app.rotation import narrowed
@@ -78,7 +79,6 @@ def run(
     """
     settings = narrowed(settings, process)
     harden()
-    freeze_imports()
     clock, redactor = SystemClock(), Redactor()
     metrics = Metrics(settings.credentials, settings.clients, clock=clock)
     logging_set_up = logs.configure(
@@ -127,6 +127,7 @@ async def _serve(
     broker.trail.started(
         process=process, broker_version=__version__, digest=digest, host=socket.gethostname()
     )
+    freeze_imports()  # a build imports what a feature asks for
     tasks = Tasks()
     reload = Reload(
         broker,
@@ -185,6 +186,7 @@ async def _start(broker: Broker, tasks: Tasks, reload: Reload) -> None:
     for name, work in broker.rotation.tasks() if broker.rotation else ():
         tasks.start(name, work)
     tasks.start("audit head", broker.audit_head.run())
+    tasks.start("floods", record_floods(broker.failures, broker.service, broker.clock))
     tasks.start("reload", reload.run())
     broker.health.started = True
     log.info("started", extra={"ready": broker.health.ready()})
@@ -211,6 +213,7 @@ async def shut_down(broker: Broker, tasks: Tasks, ending: Ending) -> None:
             await broker.vault.aclose()
     except TimeoutError:
         log.warning("stopping: late answers of Vault are left to expire")
+    tell_floods(broker.failures, broker.service)
     broker.trail.stopped(reason=ending.reason or "cancelled", exit_code=ending.exit_code)
     broker.audit_head.tell()
     await broker.audit.close(deadline)

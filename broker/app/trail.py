@@ -29,7 +29,6 @@ from broker.audit.lifecycle import (
 from broker.audit.record import Stamp
 from broker.clock import Clock
 from broker.credentials.model import Snapshot
-from broker.errors import AuditUnavailable
 
 log = logging.getLogger("broker.audit")
 
@@ -40,8 +39,8 @@ CONFIRMED: Final = "unchanged"
 class Audit(Protocol):
     """The part of ``audit.log.AuditLog`` that is written to."""
 
-    def append(self, line: bytes) -> None:
-        """Write one record; ``AuditUnavailable`` when it cannot be written."""
+    def note(self, line: bytes) -> bool:
+        """Write one record; False when it cannot be written."""
         ...
 
 
@@ -133,7 +132,5 @@ class Trail:
         return self._stamp(self._clock.wall())
 
     def _write(self, line: bytes) -> None:
-        try:
-            self._audit.append(line)
-        except AuditUnavailable as error:
-            log.error("something that happened is not in the audit: %s", error)
+        if not self._audit.note(line):
+            log.error("something that happened is not in the audit")

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from broker.access.caller import ClientSpec
+from broker.access.failed_authentications import Rate
+from broker.access.limits import LimitRule
 from broker.audit.sinks import KEEP, Sink, opener
 from broker.credentials.model import (
     CredentialKey,
@@ -28,6 +30,7 @@ from broker.settings.domain import (
     TlsSettings,
     UseSettings,
 )
+from broker.settings.domain_limits import CallerLimitSettings
 from broker.vault.tls import TlsOptions
 
 
@@ -78,6 +81,7 @@ def credential(settings: CredentialSettings) -> CredentialSpec:
         margin=settings.margin,
         refused_interval=settings.refused_interval,
         required=settings.required,
+        report_statuses=settings.report_statuses,
     )
 
 
@@ -100,6 +104,32 @@ def client(settings: ClientSettings) -> ClientSpec:
 def clients(settings: Settings) -> tuple[ClientSpec, ...]:
     """All callers."""
     return tuple(client(one) for one in settings.clients.values())
+
+
+def limit_rules(settings: CallerLimitSettings) -> tuple[LimitRule, ...]:
+    """The limits, named as the configuration names them."""
+    return tuple(
+        LimitRule(
+            name=f"limits.rules.{name}",
+            rate=rule.rate,
+            clients=frozenset(rule.clients),
+            tools=rule.tools,
+            credentials=frozenset(rule.credentials),
+            per=rule.per,
+        )
+        for name, rule in settings.rules.items()
+    )
+
+
+def default_limit(settings: CallerLimitSettings) -> LimitRule | None:
+    """The limit of what no rule matches."""
+    return LimitRule("limits.default", settings.default) if settings.default else None
+
+
+def failed_authentications(settings: CallerLimitSettings) -> Rate | None:
+    """Failures that are answered one by one."""
+    rate = settings.failed_authentications
+    return None if rate is None else Rate(rate.amount, rate.seconds)
 
 
 def tls(settings: TlsSettings) -> TlsOptions:

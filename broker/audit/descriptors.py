@@ -7,7 +7,7 @@ Rules:
 * ``sync`` returns when all that was written before its call is on the disk, or raises; it
   holds descriptors of its own, so ``write`` and ``close`` need not wait for it;
 * a piece of a line that a former process left at the end of a file is closed by a newline
-  before the first line: lines never merge.
+  before the first line: lines never merge. The log may bring that newline itself.
 """
 
 from __future__ import annotations
@@ -44,8 +44,9 @@ class Descriptor:
         """See ``Sink.sync``: what has no disk has nothing to wait for."""
 
     def close(self) -> None:
-        """See ``Sink.close``."""
-        os.close(self._descriptor)
+        """See ``Sink.close``: its number may soon be a peer's, so it is forgotten."""
+        descriptor, self._descriptor = self._descriptor, -1
+        os.close(descriptor)
 
 
 class File(Descriptor):
@@ -73,11 +74,13 @@ class File(Descriptor):
 
     def write(self, data: bytes) -> int:
         """See ``Sink.write``."""
-        if self._torn:
+        if self._torn and not data.startswith(b"\n"):
             os.write(self._descriptor, b"\n")
             self._torn = False
         self._written = True
-        return os.write(self._descriptor, data)
+        written = os.write(self._descriptor, data)
+        self._torn = False
+        return written
 
     def sync(self) -> None:
         """See ``Sink.sync``."""
@@ -100,8 +103,7 @@ class File(Descriptor):
     def close(self) -> None:
         """See ``Sink.close``."""
         with self._lock:
-            os.close(self._descriptor)
-            self._descriptor = -1
+            super().close()
 
     def _take(self) -> list[int]:
         """Descriptors to sync and to close; the lock is held."""

@@ -1,20 +1,19 @@
 """The files of one audit log, and where its chain stands.
 
 Duty: name and order the files that rotation makes; find the last link in them.
-Not its duty: writing them (``sinks``, ``rotating``), judging them (``verify``), which is
-where a link is read.
+Not its duty: writing them (``sinks``, ``rotating``), judging them (``verify``).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from broker.audit.descriptors import read_end
-from broker.audit.verify import Head, link_of
+from broker.audit.links import Head, link_of
 from broker.errors import SettingsError
 
 KEY_SIZES: Final = range(32, 65)
@@ -58,27 +57,30 @@ def _older(path: str) -> list[str]:
 
 
 def last_link(path: str) -> Head | None:
-    """Where the chain of a log stands: in its file, or in the one before when that has none.
+    """Where the chain of a log stands: at the last record of its newest file that has one.
 
-    None when neither has a record at its end: then a new chain begins.
+    None when something else stands after that record: then a new chain begins.
     """
-    for file in (path, numbered(path, 1)):
+    for file in reversed(in_order([path])):
         with suppress(OSError):
             size = Path(file).stat().st_size
-            if size:
-                return _last_link(read_end(file, size, TAIL))
+            for line in _from_the_end(read_end(file, size, TAIL)):
+                head = link_of(line)
+                if head is not None:
+                    return head
+                if line.endswith(b"}"):
+                    return None  # no piece, and no record either: somebody was here
+            if size > TAIL:
+                return None
     return None
 
 
-def _last_link(tail: bytes) -> Head | None:
-    """The link of the last whole line that is no piece."""
-    for line in reversed(tail[: tail.rfind(b"\n") + 1].splitlines()):
-        head = link_of(line)
-        if head is not None:
-            return head
-        if line.endswith(b"}"):
-            return None  # no piece, and no record either: somebody was here
-    return None
+def _from_the_end(tail: bytes) -> Iterator[bytes]:
+    """Lines, the last one first; without its newline it is a record all the same, or a piece."""
+    whole, _, last = tail.rpartition(b"\n")
+    if link_of(last) is not None:
+        yield last
+    yield from reversed(whole.splitlines())
 
 
 def read_key(path: str) -> bytes:

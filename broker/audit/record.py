@@ -192,12 +192,17 @@ def refusal_line(
     result: str,
     reason: str,
     arguments: str = "",
+    count: int = 1,
 ) -> bytes:
-    """A refusal: ``result`` is the code of the error, ``reason`` the truth behind it."""
+    """A refusal: ``result`` is the code of the error, ``reason`` the truth behind it.
+
+    With ``count`` above one the line stands for so many alike (a flood of one peer).
+    """
+    many = f',"count":{count}' if count > 1 else ""
     return (
         f'{{"time":"{time}","kind":"refusal","result":{quote(result)},'
         f'"reason":{quote(cut(reason))},"request_id":{quote(cut(request_id))}'
-        f"{members(client=client)}{who}{arguments}{members(credential=credential)}}}\n"
+        f"{members(client=client)}{who}{arguments}{members(credential=credential)}{many}}}\n"
     ).encode("ascii")
 
 

@@ -27,7 +27,7 @@ from typing import Final
 from broker.audit.descriptors import FLAGS, MODE, READ, File, read_end
 from broker.audit.files import numbered
 from broker.audit.lifecycle import head_line
-from broker.audit.verify import link_of
+from broker.audit.links import link_of
 
 LAST: Final = 8 << 10
 """Bytes read at the end of a full file: the last line is in them."""

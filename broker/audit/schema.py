@@ -59,7 +59,7 @@ KINDS: Final[Mapping[str, Kind]] = {
     "refusal": Kind(
         "for each refused request that named or missed a caller or a credential",
         ("result", "reason", "request_id"),
-        ("client", *_WHO, _ARGUMENTS, "credential"),
+        ("client", *_WHO, _ARGUMENTS, "credential", "count"),
     ),
     "report": Kind(
         "after each report of a refused key that was taken",
@@ -226,6 +226,10 @@ MEMBERS: Final[Mapping[str, tuple[Mapping[str, Any], str]]] = {
     "broker_version": (_TEXT, "of the program"),
     "host": (_TEXT, "name of the machine: in Kubernetes of the pod"),
     "exit_code": (_NUMBER, "what the process ends with; absent when an error ends it"),
+    "count": (
+        _NUMBER,
+        "how many failed authentications of one peer this record stands for, when it is a flood",
+    ),
     "lost": (
         _NUMBER,
         "how many records before this line could not be written; 0 after a piece of one",

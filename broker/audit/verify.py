@@ -2,7 +2,8 @@
 
 Duty: follow the chain through lines; name each line that was edited, dropped, inserted, repeated
 or moved; compare with a recorded head.
-Not its duty: reading files (``files``), words on a screen (``cli``).
+Not its duty: where a line has its link (``links``), reading files and words on a screen
+(``cli``), which files belong together (``files``).
 Rules:
 
 * a record is believed when its link follows from one that is believed; nothing else of a
@@ -11,7 +12,9 @@ Rules:
 * the end of a chain cannot be seen from inside: whoever cuts the last records off leaves a
   chain that is whole. Only a head that was recorded elsewhere shows it;
 * what a full disk or a killed machine cut off is a *piece*: part of no chain, believed by
-  nobody, and told as a note. A piece never shows the word that begins a link.
+  nobody, and told as a note. It begins as a record does, and what follows from the record
+  before it is a ``gap`` or a ``start``; at the end of a log, it shows nothing of a link. On a
+  disk that stays full each attempt may leave one.
 """
 
 from __future__ import annotations
@@ -19,25 +22,23 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import Final
 
 from broker.audit.chain import BEGINNING, chain_of
+from broker.audit.links import MARK, Head, link_of
 
-_LINK: Final = re.compile(rb',"seq":([1-9][0-9]{0,17}),"chain":"([0-9a-f]{32})"\}$')
+_START: Final = b'{"time":"'
+_AFTER_PIECE: Final = re.compile(rb'^\{"time":"[^"\\]{1,40}","kind":"(?:gap|start)",')
+"""What the broker writes next, when it could not write a record whole."""
 _HEAD: Final = re.compile(rb'^\{"time":"[^"\\]{1,40}","kind":"head",')
-_MARK: Final = b',"chain":'
+_PIECES: Final = 100
+"""Pieces that may follow each other."""
 _TRIED: Final = 4
 """Links that may be right after a fault."""
+_PIECE: Final = "is a piece of a record that could not be written whole"
+_FOREIGN: Final = "is no record of a chain: it was edited or inserted"
 KEPT: Final = 1000
 """Findings kept; more are counted."""
-
-
-class Head(NamedTuple):
-    """The end of a chain as somebody recorded it."""
-
-    sequence: int
-    chain: str
-    """32 hexadecimal digits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,18 +70,6 @@ class Verdict:
     """The last record's, to be recorded elsewhere."""
     vouched: int = 0
     """The recorded head's record, when it is here: nothing is missing up to it."""
-
-
-def read_head(text: str) -> Head | None:
-    """Read ``HEX@SEQ``, as ``broker audit verify`` prints it; None when it is something else."""
-    match = re.fullmatch(r"([0-9a-f]{32})@([1-9][0-9]{0,17})", text.strip())
-    return None if match is None else Head(int(match[2]), match[1])
-
-
-def link_of(line: bytes) -> Head | None:
-    """Sequence and link that a line ends with; None when it has none."""
-    match = _LINK.search(line.rstrip(b"\n"))
-    return None if match is None else Head(int(match[1]), match[2].decode("ascii"))
 
 
 class Verifier:
@@ -116,28 +105,36 @@ class Verifier:
         self._found = False
         self._rewritten = False
         self._place = ("", 0)
+        self._pieces: list[Finding] = []
+        """The lines before, if they may be such."""
+        self._pieces_are_plain = True
 
     def line(self, file: str, number: int, line: bytes) -> None:
         r"""Take one line, with or without its ``\n``."""
         self._place = (file, number)
         whole = line.endswith(b"\n")
         text = line.rstrip(b"\n")
-        match = _LINK.search(text)
-        head = None if match is None else Head(int(match[1]), match[2].decode("ascii"))
-        if head is None or not _is_record(text):
+        head = link_of(text)
+        if head is None:
             self._no_record(text)
-            if head is not None:
-                self._suspect([*self._believed, head])
+            return
+        if not _is_record(text):
+            self._fault(_FOREIGN)
+            self._suspect([*self._believed, head])
             return
         if _HEAD.match(text):
             self._top(head)
             return
+        faults = self._verdict.faults
         if not whole:
             self._note("has no line end: the process or the machine ended in its middle")
-        self._record(head, text[: text.rindex(_MARK)])
+        self._record(head, text[: text.rindex(MARK)])
+        followed = faults == self._verdict.faults
+        self._settle_pieces(accepted=followed and _AFTER_PIECE.match(text) is not None)
 
     def end(self) -> Verdict:
         """All lines were seen."""
+        self._settle_pieces(accepted=self._pieces_are_plain)
         verdict, wanted = self._verdict, self._wanted
         verdict.head = self._believed[0] if self._believed else None
         if wanted is None:
@@ -252,14 +249,27 @@ class Verifier:
         self._compare(head)
 
     def _no_record(self, text: bytes) -> None:
-        if text.startswith(b'{"time":"') and _MARK not in text and not text.endswith(b"}"):
-            self._note("is a piece of a record that could not be written whole")
-        elif self._mixed and not _LINK.search(text):
+        if self._mixed:
             return
-        elif not text:
-            self._fault("is empty: it was edited or inserted")
+        if not text and self._place[1] == 1:
+            self._note("is empty: a piece stayed in the file before")
+        elif text and (text.startswith(_START) or _START.startswith(text)):
+            if len(self._pieces) == _PIECES:
+                self._settle_pieces(accepted=False)
+            self._pieces.append(Finding(*self._place, _PIECE, note=True))
+            self._pieces_are_plain &= MARK not in text and not text.endswith(b"}")
         else:
-            self._fault("is no record of a chain: it was edited or inserted")
+            self._fault(_FOREIGN)
+
+    def _settle_pieces(self, *, accepted: bool) -> None:
+        """What the lines before were, now that it is known what came after them."""
+        pieces, self._pieces, self._pieces_are_plain = self._pieces, [], True
+        for piece in pieces:
+            if accepted:
+                self._find(piece)
+            else:
+                self._verdict.faults += 1
+                self._find(Finding(piece.file, piece.line, _FOREIGN))
 
     # --- bookkeeping ----------------------------------------------------------------------
 

@@ -20,7 +20,8 @@ from broker.cli.parsing import add_command
 from broker.errors import AuditUnreadable
 
 if TYPE_CHECKING:
-    from broker.audit.verify import Head, Verdict
+    from broker.audit.links import Head
+    from broker.audit.verify import Verdict
     from broker.cli.parsing import Commands
 
 STDIN: Final = "-"
@@ -126,7 +127,7 @@ def _opened(path: str) -> Iterator[IO[bytes]]:
 
 
 def _wanted(arguments: argparse.Namespace) -> Head | None:
-    from broker.audit.verify import read_head
+    from broker.audit.links import read_head
 
     text = arguments.head
     if arguments.head_file:

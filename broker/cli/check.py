@@ -31,6 +31,12 @@ def add(commands: Commands) -> None:
         about="log in to Vault, read each credential once, name the layer that fails",
     )
     add_config(command)
+    command.add_argument(
+        "--process",
+        choices=("broker", "rotator"),
+        default="broker",
+        help="whose start: 'broker run' or 'broker rotator' (default: %(default)s)",
+    )
     command.set_defaults(call=call)
 
 
@@ -39,14 +45,19 @@ def call(arguments: argparse.Namespace) -> int:
 
     Raises:
         SettingsErrors: with every fault of the configuration.
+        SettingsError: there is nothing in it for a rotator.
     """
     import asyncio
 
+    from broker.app.policies import compiled, remarks
+    from broker.app.rotation import narrowed
     from broker.settings.load import load
 
     loaded = load(arguments.config, os.environ, uid=os.geteuid())
-    say.advice(loaded.advice)
-    settings = loaded.settings
+    say.advice((*loaded.advice, *remarks(loaded.settings, loaded.place)))
+    compiled(loaded.settings, file=arguments.config)
+    # As the process would: a sidecar beside a rotator may not read what only drivers use.
+    settings = narrowed(loaded.settings, arguments.process)
     what = {"credential": len(settings.credentials), "client": len(settings.clients)}
     counted = ", ".join(f"{n} {noun}{'' if n == 1 else 's'}" for noun, n in what.items())
     _print("ok", "configuration", f"{arguments.config}: {counted}")

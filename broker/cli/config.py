@@ -53,9 +53,11 @@ def check_file(arguments: argparse.Namespace) -> int:
     Raises:
         SettingsErrors: with every fault.
     """
+    from broker.app.policies import compiled, remarks
     from broker.settings.load import load
 
     loaded = load(arguments.file, environ={})
-    say.advice(loaded.advice)
+    say.advice((*loaded.advice, *remarks(loaded.settings, loaded.place)))
+    compiled(loaded.settings, file=arguments.file)
     print(f"{arguments.file}: can be used")
     return ExitCode.OK

@@ -29,6 +29,7 @@ class ExitCode(IntEnum):
     """How a command ended: sysexits.h where it fits; from 128 on a signal, as usual."""
 
     OK = 0
+    DENIED = 1
     USAGE = 64
     CREDENTIAL = 65
     NO_INPUT = 66
@@ -44,6 +45,8 @@ class ExitCode(IntEnum):
 
 MEANINGS: Final[Mapping[ExitCode, str]] = {
     ExitCode.OK: "Done. `broker run`: stopped in order after SIGTERM or SIGINT.",
+    ExitCode.DENIED: "`broker policy explain`: it is refused. `broker policy test`: a case "
+    "does not hold.",
     ExitCode.USAGE: "Wrong arguments.",
     ExitCode.CREDENTIAL: "`broker check`: a credential cannot be read: policy, mount, path, value.",
     ExitCode.NO_INPUT: "`broker audit verify`, `broker explain`: a file cannot be read, or no "

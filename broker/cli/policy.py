@@ -1,7 +1,8 @@
-"""``broker policy``: what others must allow the broker.
+"""``broker policy``: who may have what, and what others must allow the broker.
 
-Duty: print the least Vault policy for a configuration.
-Not its duty: working it out (``app.vault_policy``), writing it to Vault.
+Duty: declare the group; print the least Vault policy for a configuration.
+Not its duty: the broker's own policies (``policy_check``, ``policy_explain``); working a Vault
+policy out (``app.vault_policy``), writing it to Vault.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from broker.cli import say
+from broker.cli import policy_check, policy_explain, say
 from broker.cli.exit_codes import ExitCode
 from broker.cli.parsing import add_command, add_config
 
@@ -21,8 +22,12 @@ if TYPE_CHECKING:
 
 def add(commands: Commands) -> None:
     """Declare the commands."""
-    group = add_command(commands, "policy", about="what others must allow the broker")
+    group = add_command(
+        commands, "policy", about="who may have what, and what others must allow the broker"
+    )
     inner = group.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    policy_check.add(inner)
+    policy_explain.add(inner)
     vault = add_command(
         inner,
         "vault",

@@ -41,13 +41,14 @@ def call(arguments: argparse.Namespace) -> int:
         from broker.settings.load import load
 
         loaded = load(arguments.config, os.environ, uid=os.geteuid())
+        from broker.app.policies import remarks
         from broker.app.run import run  # a wrong file is told before the server is loaded
 
         return run(
             loaded.settings,
             arguments.config,
             digest=loaded.digest,
-            advice=loaded.advice,
+            advice=(*loaded.advice, *remarks(loaded.settings, loaded.place)),
             process=arguments.process,
         )
 

@@ -12,17 +12,20 @@ Rules:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Hashable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Hashable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
+import httpx2
+
 from broker.client import tool
 from broker.client.auth import Auth, make_auth
-from broker.client.core import Core, Steps
-from broker.client.credential import Credential
-from broker.client.link import Transport, converse
-from broker.client.pinned import UNAUTHORIZED, Pinned
+from broker.client.core import Core, Reply, Steps
+from broker.client.credential import UNAUTHORIZED, Credential
+from broker.client.link import AsyncTransport, Transport, converse, kept_open, streaming
+from broker.client.pinned import Pinned
 from broker.client.setup import LOG, make_core
 from broker.client.sync import SyncBroker
 from broker.clock import Clock
@@ -66,6 +69,7 @@ class Broker:
         ] = WeakKeyDictionary()
         self.sync = SyncBroker(transport=transport, core=self._core)
         """The same client for threads: same cache, same broker."""
+        self._line: tuple[asyncio.AbstractEventLoop, AsyncTransport] | None = None
 
     async def get(self, name: str, *, wait: float = 0.0, lasting: float = 0.0) -> Credential:
         """The current credential; from the cache until its ``use_until``.
@@ -89,14 +93,16 @@ class Broker:
         if held is not None:
             return held
         with tool.errors_told():
-            return await self._once(("get", name, work.tool), self._core.fetch(name, work, wait))
+            place = ("get", name, work.tool, work.whose)
+            return await self._once(place, self._core.fetch(name, work, wait))
 
     @asynccontextmanager
     async def use(self, name: str, *, lasting: float = 0.0) -> AsyncIterator[Pinned]:
-        """Pin one version for a piece of work; a 401 that ends it is reported.
+        """Pin one version for a piece of work; a refusal that ends it is reported.
 
-        A refusal is an ``HTTPStatusError`` (or what has such a ``response``) with status 401
-        that leaves the block, from a listed origin if any is listed, or ``key.refused()``.
+        A refusal is an ``HTTPStatusError`` (or what has such a ``response``) with status 401,
+        or another that the hand-out counts (``report_statuses``), that leaves the block, from a
+        listed origin if any is listed, or ``key.refused()``.
         The exception itself passes unchanged.
 
         Args:
@@ -133,7 +139,7 @@ class Broker:
             Like ``get``.
         """
         work = tool.current()
-        place = ("report", credential.name, credential.version, work.tool)
+        place = ("report", credential.name, credential.version, work.tool, work.whose)
         with tool.errors_told():
             return await self._once(place, self._core.report(credential, work, status, detail))
 
@@ -151,7 +157,8 @@ class Broker:
         """An ``auth=`` for clients of httpx2 and httpx, async and sync.
 
         Puts the key where the credential's ``use`` says, on every hop to one of its origins
-        and on no other; on a 401 reports the version and tries once with the newer.
+        and on no other; on a 401, or what else the hand-out counts, reports the version and
+        tries once with the newer.
         For httpx, import httpx before calling this.
 
         Args:
@@ -161,6 +168,59 @@ class Broker:
                 key twice, first without.
         """
         return make_auth(name, self, self.sync, follow_redirects=follow_redirects)
+
+    async def exchange(
+        self,
+        method: str,
+        path: str,
+        *,
+        headers: Mapping[str, str],
+        body: bytes = b"",
+        work: tool.Work = tool.Work(),  # noqa: B008 - a Work is frozen
+        within: float,
+    ) -> Reply:
+        """Ask the broker anything else; for the guard. Raises like ``Core.exchange``."""
+        steps = self._core.exchange(
+            method, path, headers=headers, body=body, work=work, within=within
+        )
+        transport: AsyncTransport | None = self._transport
+        if transport is None and self._line is not None:
+            loop, line = self._line
+            transport = line if loop is asyncio.get_running_loop() else None
+        return await converse(self._core, steps, transport)
+
+    @asynccontextmanager
+    async def connected(self) -> AsyncIterator[None]:
+        """Keep connections for ``exchange`` open meanwhile, on this event loop.
+
+        Raises:
+            SettingsError: ``BROKER_URL`` is missing or of no use.
+        """
+        async with kept_open(self._core.endpoint) as line:
+            before = self._line
+            self._line = (asyncio.get_running_loop(), line)
+            try:
+                yield
+            finally:
+                self._line = before
+
+    def stream(self, path: str, *, silence: float) -> AbstractAsyncContextManager[httpx2.Response]:
+        """Open a stream of the broker; ``silence`` is the longest in seconds. For the guard."""
+        call = replace(self._core.stream(path), within=silence)
+        return streaming(self._core, call, self._transport)
+
+    def reread(self) -> bool:
+        """Read the client token again; whether it changed."""
+        return self._core.reread()
+
+    def forget_subjects(self) -> None:
+        """Drop every value held for the subject of a scoped token: one was revoked."""
+        self._core.forget_subjects()
+
+    @property
+    def clock(self) -> Clock:
+        """Its time."""
+        return self._core.clock
 
     async def _once(self, place: Hashable, steps: Steps[Result]) -> Result:
         loop = asyncio.get_running_loop()

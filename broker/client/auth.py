@@ -1,7 +1,7 @@
 """Authentication for httpx2 and httpx: the key goes with each hop that may have it.
 
-Duty: decide for each request of a chain whether it carries the key; on a 401 report the
-version and try once with the newer.
+Duty: decide for each request of a chain whether it carries the key; on a refusal report the
+version and try once with the newer. A refusal is a 401, or what else the hand-out counts as one.
 Not its duty: how a request carries it (``keyed``), what it carries (``placement``).
 Rules:
 
@@ -12,7 +12,7 @@ Rules:
   reached a listed origin, that hop is sent again with the key and the chain goes on from
   there. It is harmless to repeat if it only reads (GET, HEAD, OPTIONS) or was refused (4xx);
   else its answer stands;
-* a body that cannot be replayed is never sent twice: its 401 is reported and returned.
+* a body that cannot be replayed is never sent twice: its refusal is reported and returned.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ import httpx2
 
 from broker.client.credential import Credential
 from broker.client.keyed import library_of
-from broker.client.pinned import UNAUTHORIZED
 from broker.client.placement import is_listed, place, use_of
 
 _READS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -63,9 +62,10 @@ class _Fetch:
 
 @dataclass(frozen=True, slots=True)
 class _Refused:
-    """The flow met a 401 and wants the newer version."""
+    """The flow met a refusal and wants the newer version."""
 
     credential: Credential
+    status: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +88,9 @@ def _flow(request: Any, *, follow_redirects: bool) -> _Flow:
         response = yield _Send(library.dress(request, place(credential)) if keyed else request)
         hops = [*response.history[rounds:], response]  # before them: the ends of earlier rounds
         rounds += 1
-        if keyed and len(hops) == 1 and response.status_code == UNAUTHORIZED and not retried:
-            newer: Credential | None = yield _Refused(credential)
+        refused = response.status_code in credential.report_statuses
+        if keyed and len(hops) == 1 and refused and not retried:
+            newer: Credential | None = yield _Refused(credential, response.status_code)
             if newer is None or not library.replayable(request):
                 return
             credential, retried = newer, True
@@ -146,8 +147,8 @@ class Auth(httpx2.Auth):
                 match step:
                     case _Fetch():
                         step = flow.send(await self._aio.get(self._name))
-                    case _Refused(credential):
-                        step = flow.send(await self._aio.tell(credential, UNAUTHORIZED, ""))
+                    case _Refused(credential, status):
+                        step = flow.send(await self._aio.tell(credential, status, ""))
                     case _Send(sent):
                         step = flow.send((yield sent))
         except StopIteration:
@@ -162,8 +163,8 @@ class Auth(httpx2.Auth):
                 match step:
                     case _Fetch():
                         step = flow.send(self._sync.get(self._name))
-                    case _Refused(credential):
-                        step = flow.send(self._sync.tell(credential, UNAUTHORIZED, ""))
+                    case _Refused(credential, status):
+                        step = flow.send(self._sync.tell(credential, status, ""))
                     case _Send(sent):
                         step = flow.send((yield sent))
         except StopIteration:

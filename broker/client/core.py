@@ -6,8 +6,8 @@ Rules:
 
 * no I/O here but the token file; a conversation yields ``Call`` and ``Pause`` and is sent
   a ``Reply`` or ``Lost``, so that the async and the sync client are the same program;
-* a value is given out from the cache only before its deadline, and only to the tool it was
-  fetched for: the broker decides and records for each tool;
+* a value is given out from the cache only before its deadline, and only to the tool and the
+  subject it was fetched for: the broker decides and records for each;
 * an unreachable broker is asked again for a while, since it may start after the caller.
 """
 
@@ -32,7 +32,12 @@ from broker.errors import (
     CallerUnauthenticated,
     CredentialUnavailable,
     CredentialUnknown,
+    InsufficientScope,
     RouteUnknown,
+    SubjectTokenRefused,
+    TokensUnavailable,
+    TooManyFailures,
+    TooManyRequests,
 )
 from broker.protocol import names
 from broker.protocol.models import ReportRequest
@@ -47,6 +52,11 @@ LONGEST_PAUSE: Final = 1.0
 """Seconds between attempts to reach the broker: doubled from the first to the longest."""
 RETRY_FOR: Final = 2.0
 """Seconds to go on trying once the broker has been met: it may be restarting."""
+SUBJECT_VALUES: Final = 1024
+"""Values held for subjects at most: their number is not bounded by a configuration."""
+
+Place: TypeAlias = tuple[str, str, str]
+"""Of a value in the cache: credential, tool, digest of the subject's token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +131,7 @@ class Core:
         self._learn = learn
         self._found: tuple[Endpoint, ClientToken] | None = None
         self._met = False
-        self._held: dict[tuple[str, str], Credential] = {}
+        self._held: dict[Place, Credential] = {}
 
     @property
     def endpoint(self) -> Endpoint:
@@ -138,10 +148,24 @@ class Core:
 
     def cached(self, name: str, work: Work, lasting: float = 0.0) -> Credential | None:
         """The credential, if it may be used for ``lasting`` more seconds. Hot path."""
-        held = self._held.get((name, work.tool))
+        held = self._held.get((name, work.tool, work.whose))
         if held is not None and self.clock.now() + lasting < held.deadline:
             return held
         return None
+
+    def _hold(self, place: Place, credential: Credential) -> None:
+        self._held.pop(place, None)  # the newest goes to the end
+        self._held[place] = credential
+        if place[2] and len(self._held) > SUBJECT_VALUES:
+            now = self.clock.now()
+            of_subjects = [one for one in self._held if one[2]]
+            dead = [one for one in of_subjects if self._held[one].deadline <= now]
+            for one in dead or of_subjects[: len(of_subjects) // 2]:
+                del self._held[one]
+
+    def forget_subjects(self) -> None:
+        """Drop what is held for subjects: the token of one was revoked."""
+        self._held = {place: held for place, held in self._held.items() if not place[2]}
 
     # --- conversations --------------------------------------------------------------
 
@@ -156,9 +180,10 @@ class Core:
         Raises:
             CredentialUnknown, CredentialUnavailable, CallerUnauthenticated, CallerForbidden,
             BrokerAnswerInvalid, SettingsError: no value.
-            BrokerUnreachable: no answer, and nothing held that may be used.
+            BrokerUnreachable, TooManyRequests: no answer, or asked too often, and nothing held
+                that may be used.
         """
-        place = (name, work.tool)
+        place = (name, work.tool, work.whose)
         held = self._held.get(place)
         headers: dict[str, str] = {}
         if held is not None:
@@ -180,12 +205,14 @@ class Core:
         elif reply.status == 200:
             credential = read_handout(reply.document(), name=name, sent=sent)
             self._learn(credential)
+        elif reply.status == 429 and (usable := self.cached(name, work)) is not None:
+            return usable  # nothing was said against it
         else:
             self._held.pop(place, None)
             raise self._error(reply, name)
         newest = self._held.get(place)
         if newest is None or newest.asked_at <= credential.asked_at:
-            self._held[place] = credential
+            self._hold(place, credential)
         return credential
 
     def report(
@@ -217,6 +244,38 @@ class Core:
         newest = yield from self.fetch(credential.name, work)
         return newest if newest.version != credential.version else None
 
+    def exchange(
+        self,
+        method: str,
+        path: str,
+        *,
+        headers: Mapping[str, str],
+        body: bytes,
+        work: Work,
+        within: float,
+    ) -> Steps[Reply]:
+        """Ask anything else, once more after a lost answer; whatever the broker says comes back.
+
+        Raises:
+            BrokerUnreachable, CallerUnauthenticated, SettingsError: no answer.
+        """
+        reply, _ = yield from self._ask(
+            method, path, work, headers, body=body, within=within, patience=2 * FIRST_PAUSE
+        )
+        return reply
+
+    def stream(self, path: str) -> Call:
+        """The request that opens a stream.
+
+        Raises:
+            BrokerUnreachable, CallerUnauthenticated, SettingsError: there is nothing to show.
+        """
+        return Call("GET", path, tuple(self._claims(Work())))
+
+    def reread(self) -> bool:
+        """Read the client token again, after a 401 to a stream. Raises like ``stream``."""
+        return self._connection()[1].reread()
+
     def _distrust(self, refused: Credential) -> None:
         """Let other tools that hold this version ask before they use it again."""
         for place, held in list(self._held.items()):
@@ -232,9 +291,11 @@ class Core:
         *,
         body: bytes = b"",
         within: float = ANSWER_WITHIN,
+        patience: float | None = None,
     ) -> Steps[tuple[Reply, Moment]]:
         """Get an answer: with a fresher token after a 401, and from a broker that starts late."""
-        patience = RETRY_FOR if self._met else self._start_wait
+        if patience is None:
+            patience = RETRY_FOR if self._met else self._start_wait
         until, pause = self.clock.now() + patience, FIRST_PAUSE
         reread = False
         while True:
@@ -247,7 +308,7 @@ class Core:
                 outcome = yield call
                 if isinstance(outcome, Reply):
                     self._met = True
-                    if outcome.status != 401 or reread or not self._connection()[1].reread():
+                    if reread or not _is_unknown(outcome) or not self._connection()[1].reread():
                         return outcome, sent
                     reread = True
                     continue
@@ -268,6 +329,8 @@ class Core:
             headers.append((names.TOOL, quote(work.tool, safe="/:@ ")))
         if work.request_id:
             headers.append((names.MCP_REQUEST_ID, quote(work.request_id, safe="/:@")))
+        if work.subject is not None:
+            headers.append((names.SUBJECT_TOKEN, work.subject.token.reveal()))
         return headers
 
     def _error(self, reply: Reply, name: str) -> BrokerError:
@@ -277,8 +340,21 @@ class Core:
         remedy = problem.remedy or None
         if reply.status == 401:
             return CallerUnauthenticated("The broker does not know this caller.", remedy=remedy)
+        if problem.kind.code == InsufficientScope.code:
+            return InsufficientScope(problem.detail, scope=problem.scope, remedy=remedy)
+        if problem.kind.code == SubjectTokenRefused.code:
+            return SubjectTokenRefused(remedy=remedy)
+        if problem.kind.code == TokensUnavailable.code:
+            return TokensUnavailable(remedy=remedy)
         if reply.status == 403:
             return CallerForbidden(f"This caller may not have {name} for this.", remedy=remedy)
+        if reply.status == 429:
+            kind = TooManyFailures if problem.kind.code == TooManyFailures.code else TooManyRequests
+            return kind(
+                f"The broker was asked for {name} too often.",
+                retry_after=float(problem.retry_after or 0),
+                remedy=remedy,
+            )
         # A name that cannot stand in a path leads to no route at all.
         if problem.kind.code in {CredentialUnknown.code, RouteUnknown.code}:
             return CredentialUnknown(
@@ -299,3 +375,10 @@ class Core:
         return BrokerAnswerInvalid(
             f"The broker answered {reply.status} {problem.kind.code or 'without saying why'}."
         )
+
+
+def _is_unknown(reply: Reply) -> bool:
+    """Whether the broker did not know the client token; too many such answers become a 429."""
+    if reply.status == 429:
+        return read_problem(reply.document(), status=429).kind.code == TooManyFailures.code
+    return reply.status == 401

@@ -15,12 +15,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Any, Literal, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 from broker.errors import BrokerAnswerInvalid, CredentialMalformed
 from broker.protocol import names
 from broker.protocol.models import parse_time
 from broker.secret import MASK, SecretValue
+
+UNAUTHORIZED: Final = 401
 
 Kind = TypeVar("Kind")
 
@@ -78,6 +80,8 @@ class Credential:
     """When this was asked for, on the same clock: of two answers the later asked is newer."""
     source_version: str = ""
     """Vault's own number, for people."""
+    report_statuses: tuple[int, ...] = (401,)
+    """With which the upstream refuses this key, as the operator says: worth a report."""
 
     def __getitem__(self, field: str) -> str:
         """The secret text of one field.
@@ -143,6 +147,11 @@ def read_handout(document: object, *, name: str, sent: Moment) -> Credential:
         deadline=sent.deadline(issued_at=issued_at, use_until=use_until),
         asked_at=sent.now,
         source_version=answer.get("source_version", str, None) or "",
+        report_statuses=tuple(
+            status
+            for status in answer.get("report_statuses", list, None) or (UNAUTHORIZED,)
+            if isinstance(status, int)
+        ),
     )
 
 

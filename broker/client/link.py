@@ -7,7 +7,8 @@ Rules:
 * a transport of httpx2 is used directly, without a client around it: no redirect is
   followed, no proxy or ``.netrc`` of the environment is believed, nothing is logged;
 * a connection serves one request: they are seldom (a value lasts for its ``use_until``), and
-  so nothing hangs on an event loop, a restart of the broker or a fork;
+  so nothing hangs on an event loop, a restart of the broker or a fork. Only who asks at each
+  of its own requests keeps connections, for as long as it says (``kept_open``);
 * the whole exchange has a deadline, not each read; without an event loop it is looked at
   between the pieces of the body only.
 """
@@ -16,7 +17,8 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from contextlib import AsyncExitStack, ExitStack
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar
 
@@ -34,23 +36,31 @@ _OPTIONS: Final[Any] = {
     "trust_env": False,
     "limits": httpx2.Limits(max_connections=1, max_keepalive_connections=0),
 }
+KEPT: Final = httpx2.Limits(max_connections=64, max_keepalive_connections=16, keepalive_expiry=30)
+"""The broker closes what is idle for 75 s: no connection is used when that is near."""
 LARGEST_ANSWER: Final = 4 * 1024 * 1024
 """Bytes: more than any set of keys, less than what hurts."""
 
 
-class Transport(Protocol):
-    """An httpx2 transport of both kinds, such as ``testing.FakeBroker``."""
-
-    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
-        """Answer a sync client."""
-        ...
+class AsyncTransport(Protocol):
+    """An httpx2 transport for an event loop."""
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """Answer an async client."""
         ...
 
 
-async def converse(core: Core, steps: Steps[Result], transport: Transport | None = None) -> Result:
+class Transport(AsyncTransport, Protocol):
+    """An httpx2 transport of both kinds, such as ``testing.FakeBroker``."""
+
+    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+        """Answer a sync client."""
+        ...
+
+
+async def converse(
+    core: Core, steps: Steps[Result], transport: AsyncTransport | None = None
+) -> Result:
     """Carry a conversation to its end, on the event loop."""
     try:
         step = next(steps)
@@ -80,11 +90,11 @@ def converse_sync(core: Core, steps: Steps[Result], transport: Transport | None 
         return result
 
 
-async def _send(endpoint: Endpoint, call: Call, transport: Transport | None) -> Reply | Lost:
+async def _send(endpoint: Endpoint, call: Call, transport: AsyncTransport | None) -> Reply | Lost:
     body = bytearray()
     try:
         async with asyncio.timeout(call.within), AsyncExitStack() as stack:
-            carrier: Transport | httpx2.AsyncHTTPTransport | None = transport
+            carrier: AsyncTransport | httpx2.AsyncHTTPTransport | None = transport
             if carrier is None:
                 if _is_missing(endpoint):
                     return Lost(f"there is no socket {endpoint.socket}")
@@ -99,6 +109,34 @@ async def _send(endpoint: Endpoint, call: Call, transport: Transport | None) -> 
     except (httpx2.TransportError, httpx2.DecodingError, TimeoutError) as error:
         return Lost(_why(error))
     return _reply(response, bytes(body))
+
+
+@asynccontextmanager
+async def streaming(
+    core: Core, call: Call, transport: Transport | None = None
+) -> AsyncIterator[httpx2.Response]:
+    """Open an answer whose body goes on; ``call.within`` bounds each silence, not the whole.
+
+    Raises:
+        httpx2.TransportError: there is no connection, or it ended.
+    """
+    endpoint = core.endpoint
+    async with AsyncExitStack() as stack:
+        carrier: Transport | httpx2.AsyncHTTPTransport | None = transport
+        if carrier is None:
+            if _is_missing(endpoint):
+                raise httpx2.ConnectError(f"there is no socket {endpoint.socket}")
+            own = httpx2.AsyncHTTPTransport(uds=endpoint.socket or None, **_OPTIONS)
+            carrier = await stack.enter_async_context(own)
+        response = await carrier.handle_async_request(_request(endpoint, call))
+        stack.push_async_callback(response.aclose)
+        yield response
+
+
+def kept_open(endpoint: Endpoint) -> httpx2.AsyncHTTPTransport:
+    """A transport that keeps connections, for one event loop; whoever made it closes it."""
+    options = {**_OPTIONS, "limits": KEPT}
+    return httpx2.AsyncHTTPTransport(uds=endpoint.socket or None, **options)
 
 
 def _send_sync(core: Core, call: Call, transport: Transport | None) -> Reply | Lost:

@@ -6,10 +6,8 @@ Not its duty: reporting (``aio``, ``sync``).
 
 from __future__ import annotations
 
-from broker.client.credential import Credential
+from broker.client.credential import UNAUTHORIZED, Credential
 from broker.client.placement import is_listed
-
-UNAUTHORIZED = 401
 
 
 class Pinned:
@@ -43,24 +41,28 @@ class Pinned:
         For upstreams without HTTP too: a database's "password authentication failed" is a 401.
 
         Args:
-            status: 401; the broker counts others only if told to.
+            status: 401; the broker counts others only if its configuration says so.
             detail: a few words for the operator; never the key.
         """
         self.refusal, self.detail = status, detail
 
     def saw(self, error: BaseException) -> None:
-        """Look for a 401 in what ends the work: an ``HTTPStatusError``, also within a group."""
+        """Look for a refusal in what ends the work: an ``HTTPStatusError``, also within a group.
+
+        That is a 401, or what else the hand-out counts as one (``report_statuses``).
+        """
         if isinstance(error, BaseExceptionGroup):
             for inner in error.exceptions:
                 self.saw(inner)
             return
         response = getattr(error, "response", None)
-        if getattr(response, "status_code", None) != UNAUTHORIZED:
+        status = getattr(response, "status_code", None)
+        if status not in self.credential.report_statuses:
             return
         use, url = self.credential.use, getattr(response, "url", None)
-        # A 401 of somebody else's server says nothing about this key.
+        # A refusal of somebody else's server says nothing about this key.
         if use is None or not use.origins or url is None or is_listed(use, str(url)):
-            self.refused(UNAUTHORIZED)
+            self.refused(status)
 
     def __repr__(self) -> str:
         return f"<Pinned {self.credential!r}>"

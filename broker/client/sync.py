@@ -17,9 +17,9 @@ from typing import Any, TypeVar
 from broker.client import tool
 from broker.client.auth import Auth, make_auth
 from broker.client.core import Core, Steps
-from broker.client.credential import Credential
+from broker.client.credential import UNAUTHORIZED, Credential
 from broker.client.link import Transport, converse_sync
-from broker.client.pinned import UNAUTHORIZED, Pinned
+from broker.client.pinned import Pinned
 from broker.client.setup import LOG, make_core
 from broker.clock import Clock
 
@@ -57,7 +57,8 @@ class SyncBroker:
         if held is not None:
             return held
         with tool.errors_told():
-            return self._once(("get", name, work.tool), self._core.fetch(name, work, wait))
+            place = ("get", name, work.tool, work.whose)
+            return self._once(place, self._core.fetch(name, work, wait))
 
     @contextmanager
     def use(self, name: str, *, lasting: float = 0.0) -> Iterator[Pinned]:
@@ -77,7 +78,7 @@ class SyncBroker:
     ) -> Credential | None:
         """See ``Broker.report``."""
         work = tool.current()
-        place = ("report", credential.name, credential.version, work.tool)
+        place = ("report", credential.name, credential.version, work.tool, work.whose)
         with tool.errors_told():
             return self._once(place, self._core.report(credential, work, status, detail))
 

@@ -15,7 +15,7 @@ Example::
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, cast
@@ -79,6 +79,7 @@ class _Kept:
     use: UseDocument | None
     hold: float
     expires_in: float | None
+    statuses: Sequence[int] = (401,)
     error: BrokerError | None = None
     successor: Mapping[str, str] | None = field(default=None, repr=False)
 
@@ -111,6 +112,7 @@ class FakeBroker(httpx2.BaseTransport, httpx2.AsyncBaseTransport):
         use: UseDocument | None = None,
         hold: float = 30.0,
         expires_in: float | None = None,
+        report_statuses: Sequence[int] = (401,),
     ) -> str:
         """Set a credential, or replace it by a newer version. Returns the version.
 
@@ -120,11 +122,14 @@ class FakeBroker(httpx2.BaseTransport, httpx2.AsyncBaseTransport):
             use: where it goes; None keeps what was.
             hold: seconds from an answer to its ``use_until``.
             expires_in: seconds from an answer to its ``expires_at``; None: no end.
+            report_statuses: with which the upstream refuses it.
         """
         before = self._kept.get(name)
         version = f"v{next(self._numbers)}"
         kept_use = before.use if use is None and before is not None else use
-        self._kept[name] = _Kept(version, dict(data), kept_use, hold, expires_in)
+        self._kept[name] = _Kept(
+            version, dict(data), kept_use, hold, expires_in, tuple(report_statuses)
+        )
         return version
 
     def put_on_report(self, name: str, data: Mapping[str, str]) -> None:
@@ -224,6 +229,8 @@ class FakeBroker(httpx2.BaseTransport, httpx2.AsyncBaseTransport):
             "expires_in": kept.expires_in,
             "use_until": times[names.USE_UNTIL],
         }
+        if kept.statuses != (401,):
+            document["report_statuses"] = list(kept.statuses)
         return httpx2.Response(
             200, headers={"ETag": etag, "Cache-Control": "no-store"}, json=document
         )
@@ -237,7 +244,13 @@ class FakeBroker(httpx2.BaseTransport, httpx2.AsyncBaseTransport):
         self.reported.append(report)
         kept = self._kept[name]
         if kept.successor is not None and report.version == kept.version:
-            self.put(name, kept.successor, hold=kept.hold, expires_in=kept.expires_in)
+            self.put(
+                name,
+                kept.successor,
+                hold=kept.hold,
+                expires_in=kept.expires_in,
+                report_statuses=kept.statuses,
+            )
             kept = self._kept[name]
         if report.version == kept.version:
             raise ReportConflict(version=kept.version, state="suspect")

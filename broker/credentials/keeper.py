@@ -32,6 +32,7 @@ from broker.credentials.sources import serves, stands_in
 from broker.credentials.status import Status
 from broker.credentials.store import JUMP, CredentialStore
 from broker.errors import BrokerError
+from broker.vault.backoff import FLOOR
 from broker.vault.interface import SessionPort, VaultPort
 
 log = logging.getLogger("broker.credentials")
@@ -72,9 +73,9 @@ class Keeper:
             retirer=deps.retirer,
             new_version=deps.new_version,
             limit=self._status.limit,
+            remaining=self._remaining,
             proof=proof,
         )
-        self._proved = proof is not None
         self._wake = asyncio.Event()
         self._progress = asyncio.Event()
         self._started = self._finished = 0
@@ -120,7 +121,7 @@ class Keeper:
     async def refresh(self) -> Entry | None:
         """An operator's wish: a refresh at the next moment the floor allows."""
         now = self._d.clock.now()
-        due = max(now, self._status.last_attempt + plan.FLOOR)
+        due = max(now, self._status.last_attempt + FLOOR)
         self._status.wanted = min(self._status.wanted, due)
         return await self._wish_answered()
 
@@ -156,12 +157,12 @@ class Keeper:
             if not await self._d.clock.wait(self._progress, deadline):
                 break
 
-    def configure(self, spec: CredentialSpec) -> bool:
+    def configure(self, spec: CredentialSpec, proof: Proof | None) -> bool:
         """Go on under another specification, when the value held will do; whether it does."""
         if not serves(self._status.snapshot, self.spec, spec):
             return False
         self.spec = self._status.spec = spec
-        self._requests.configure(spec)
+        self._requests.configure(spec, proof)
         self.wake()
         return True
 
@@ -230,7 +231,7 @@ class Keeper:
             self._d.observer.refreshed(self.spec.key.name, outcome.result, outcome.snapshot, before)
         if not outcome.new:
             status.snapshot = outcome.snapshot
-            if suspect and self._proved:
+            if suspect and outcome.proved:
                 status.suspect = ""  # the upstream itself says it is well
             if status.succeed(truncated=outcome.truncated):
                 self._log(logging.INFO, "credential healed", outcome.snapshot)
@@ -288,6 +289,13 @@ class Keeper:
         if generation is None or generation.ended or generation.expires_at <= now:
             return None
         return generation.number
+
+    def _remaining(self) -> float:
+        """Seconds for which the value held may still be handed out; negative: none."""
+        if self._status.doubted:
+            return -inf
+        now = self._d.clock.now()
+        return self._status.expires_at(now, self._d.clock.wall()) - now
 
     def _offset(self) -> float:
         """Wall against boot time."""

@@ -131,7 +131,9 @@ class Keepers:
         if key in self._kept:
             self._kept[key][0].changed()
 
-    async def reconfigure(self, specs: Iterable[CredentialSpec]) -> None:
+    async def reconfigure(
+        self, specs: Iterable[CredentialSpec], *, proofs: Mapping[str, Proof] | None = None
+    ) -> None:
         """Take over a new configuration.
 
         A credential whose value comes from somewhere else starts afresh, with the old value
@@ -139,11 +141,12 @@ class Keepers:
         value they have: other times must not break what nobody can replace during an outage.
         """
         new = {spec.key.name: spec for spec in specs}
+        self._proofs = dict(proofs or {})
         gone = [
             (key, kept)
             for key, kept in self._kept.items()
-            if (spec := new.get(key.name)) != kept[0].spec
-            and (spec is None or not kept[0].configure(spec))
+            if (spec := new.get(key.name)) is None
+            or not kept[0].configure(spec, self._proofs.get(key.name))
         ]
         self._specs = new
         for key, (keeper, task) in gone:

@@ -141,6 +141,8 @@ class CredentialSpec:
     refused_interval: float = 60.0
     required: bool = True
     """Readiness waits for it."""
+    report_statuses: tuple[int, ...] = (401,)
+    """Statuses of the upstream for which a report has the credential looked at again."""
 
 
 @dataclass(frozen=True, slots=True)

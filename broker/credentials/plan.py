@@ -13,8 +13,8 @@ Rules:
   a refusal is asked again every ``refused_interval``; nothing is terminal;
 * equal lives are spread by jitter from the first schedule on.
 
-Sources: Vault's LifetimeWatcher (``api/lifetime_watcher.go``: renew near two thirds,
-replace when renewing stops extending); AWS, "Exponential Backoff And Jitter" (full jitter).
+Source: Vault's LifetimeWatcher (``api/lifetime_watcher.go``: renew near two thirds,
+replace when renewing stops extending).
 """
 
 from __future__ import annotations
@@ -31,11 +31,8 @@ from broker.credentials.model import (
     State,
     StaticRoleSource,
 )
+from broker.vault.backoff import CAP, FLOOR, backoff
 
-FLOOR = 1.0
-"""Least seconds between two requests for one credential: what keeps a fault from a storm."""
-BACKOFF_BASE = 1.0
-BACKOFF_CAP = 60.0
 SPREAD = 0.1
 """Half-width of the jitter on polls and refusals, as a part of the interval."""
 EARLY, LATE = 0.60, 0.70
@@ -50,6 +47,9 @@ REPORT_FLOOR_KV = 2.0
 """Least seconds between a re-read and the next one a report may cause."""
 REPORT_FLOOR_LEASED = 30.0
 """The same for a replacement, which makes a new user upstream each time."""
+UNPROVED = 20.0
+"""Seconds before the end of a value from which its replacement is taken unproved when nobody can
+tell: longer than a proof lasts, so that the end does not come first."""
 TRUNCATED = 1.0
 """Seconds by which a renewal may fall short without being called truncated (Vault rounds)."""
 
@@ -107,18 +107,6 @@ class Situation:
     """When a refresh that somebody asked for is due (a report, an operator)."""
 
 
-def backoff(failures: int, jitter: float, *, remaining: float = inf) -> float:
-    """Seconds to wait after ``failures`` temporary failures in a row.
-
-    Full jitter between ``FLOOR`` and a ceiling that doubles up to ``BACKOFF_CAP`` and
-    stays below a third of the ``remaining`` life, so that at least two attempts fit.
-    """
-    ceiling = min(BACKOFF_CAP, BACKOFF_BASE * 2.0 ** min(failures, 16))
-    if 0 < remaining < inf:
-        ceiling = min(ceiling, remaining / 3)
-    return max(FLOOR, ceiling * jitter)
-
-
 def next_step(s: Situation) -> Step:
     """The next action for a credential, and when.
 
@@ -129,9 +117,9 @@ def next_step(s: Situation) -> Step:
     action, due = _due(s)
     living = s.snapshot is not None and s.now < s.expires_at and not s.doubted
     if s.failures:
-        due = s.last_attempt + max(
-            backoff(s.failures, s.jitter, remaining=s.expires_at - s.now if living else inf),
-            min(s.retry_after, BACKOFF_CAP),
+        left = s.expires_at - s.now if living else inf
+        due = s.last_attempt + backoff(
+            s.failures, s.jitter, left=left, retry_after=min(s.retry_after, CAP)
         )
     elif s.refused:
         due = s.last_attempt + s.spec.refused_interval * _spread(s.jitter)

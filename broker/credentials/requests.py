@@ -1,10 +1,12 @@
 """One request to Vault on behalf of a credential.
 
-Duty: read, lease or renew; prove what is new; heal a dead Vault token once.
+Duty: read, lease or renew; prove what is new or reported; heal a dead Vault token once.
 Not its duty: when (``plan``), what follows from the outcome (``status``, ``keeper``).
 Rules:
 
 * it holds no state but the leases it took, each held on its generation at once;
+* a value that the upstream refuses is not published; one that nobody can tell of only when
+  there is no other to hand out: a proof that is down or wrong must not cost a good value;
 * a lease that cannot be used is revoked: nobody else knows it;
 * a denial asks the session whether the token is dead, and retries once if it was.
 """
@@ -36,7 +38,14 @@ from broker.credentials.sources import (
     same_value,
     static_snapshot,
 )
-from broker.errors import CredentialMalformed, VaultDenied, VaultError
+from broker.errors import (
+    BrokerError,
+    CredentialMalformed,
+    ProofFailed,
+    UpstreamError,
+    VaultDenied,
+    VaultError,
+)
 from broker.vault.generation import Generation
 from broker.vault.interface import SessionPort, VaultPort
 
@@ -54,6 +63,8 @@ class Outcome:
     """A new version, to be adopted; else the held one, confirmed."""
     truncated: bool | None = None
     """For a renewal: whether a maximum cut it."""
+    proved: bool = False
+    """Whether the upstream itself accepts the value."""
 
 
 class Requests:
@@ -61,6 +72,7 @@ class Requests:
 
     Args:
         limit: told, as Unix time, when the held value ends because a newer one took its place.
+        remaining: tells how many seconds the held value may still be handed out.
     """
 
     def __init__(
@@ -73,15 +85,16 @@ class Requests:
         retirer: Retirer,
         new_version: Callable[[], str],
         limit: Callable[[float], None],
+        remaining: Callable[[], float],
         proof: Proof | None = None,
     ) -> None:
-        self._limit = limit
+        self._limit, self._remaining = limit, remaining
         self._spec, self._clock, self._vault, self._session = spec, clock, vault, session
         self._retirer, self._new_version, self._proof = retirer, new_version, proof
 
-    def configure(self, spec: CredentialSpec) -> None:
+    def configure(self, spec: CredentialSpec, proof: Proof | None) -> None:
         """Take over a specification of the same value (``sources.serves``)."""
-        self._spec = spec
+        self._spec, self._proof = spec, proof
 
     async def ask(self, action: Action, held: Snapshot | None, *, suspect: bool) -> Outcome:
         """Carry ``action`` out.
@@ -154,10 +167,21 @@ class Requests:
                 ends_at=fresh.ends_at,
             )
             if suspect:
-                await self._prove(confirmed)
+                return await self._suspected(confirmed)
             return Outcome("unchanged", confirmed, new=False)
         await self._prove(fresh)
         return Outcome("changed", fresh, new=True)
+
+    async def _suspected(self, confirmed: Snapshot) -> Outcome:
+        """Vault has nothing newer. The upstream's verdict withdraws nothing: there is no other."""
+        if self._proof is None:
+            return Outcome("unchanged", confirmed, new=False)
+        try:
+            await self._proof.prove(confirmed, suspect=True)
+        except (ProofFailed, UpstreamError) as error:
+            self._warn("the upstream does not confirm a reported value", error)
+            return Outcome(error.code, confirmed, new=False)
+        return Outcome("unchanged", confirmed, new=False, proved=True)
 
     async def _lease(self, source: LeasedSource, generation: Generation) -> Outcome:
         grant = await self._vault.lease(
@@ -192,8 +216,24 @@ class Requests:
         return Outcome("renewed", renewed, new=False, truncated=truncated)
 
     async def _prove(self, snapshot: Snapshot) -> None:
-        if self._proof is not None:
-            await self._proof.prove(snapshot)
+        """Return when a new value may be published.
+
+        Raises:
+            ProofFailed: the upstream refuses it.
+            UpstreamError: nobody can tell, and there is another to hand out meanwhile.
+        """
+        if self._proof is None:
+            return
+        try:
+            await self._proof.prove(snapshot, suspect=False)
+        except UpstreamError as error:
+            if self._remaining() > plan.UNPROVED:
+                raise
+            self._warn("a value is published unproved: nobody can tell, there is no other", error)
+
+    def _warn(self, message: str, error: BrokerError) -> None:
+        extra = {"credential": self._spec.key.name, "reason": error.code, "remedy": error.remedy}
+        log.warning("%s: %s", message, error, extra=extra)
 
     async def _give_back(self, generation: Generation, lease_id: str) -> None:
         try:

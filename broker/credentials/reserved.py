@@ -43,6 +43,9 @@ class Note:
     """From then on nobody may serve the version before."""
     reverts: str = ""
     """The rotation that this version takes back, if it does."""
+    withdrawn_by: str = ""
+    """The rotation that withdrew the value because of a compromise: the version holds what stood
+    beside the key, and no key. ``rotation`` and ``key_id`` are those of the withdrawn key."""
 
 
 def with_note(data: Mapping[str, SecretValue], note: Note) -> dict[str, SecretValue]:
@@ -69,7 +72,7 @@ def read_note(data: Mapping[str, SecretValue]) -> Note | None:
         note = Note(**found)
         checks = (
             *(isinstance(text, str) for text in (note.installation, note.rotation)),
-            *(isinstance(text, str) for text in (note.key_id, note.reverts)),
+            *(isinstance(text, str) for text in (note.key_id, note.reverts, note.withdrawn_by)),
             *(_number(each) for each in (note.since_wall, note.replaces, note.retire_at_wall)),
             note.expires_wall is None or _number(note.expires_wall),
         )

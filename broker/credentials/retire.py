@@ -19,8 +19,8 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
 
 from broker.clock import Clock
 from broker.credentials.model import Lease
-from broker.credentials.plan import backoff
 from broker.errors import LoginError, VaultError, VaultUnavailable
+from broker.vault.backoff import backoff
 from broker.vault.interface import SessionPort, VaultPort
 
 log = logging.getLogger("broker.credentials")

@@ -34,7 +34,7 @@ from broker.credentials.model import (
     StaticRoleSource,
 )
 from broker.credentials.reserved import read_note, without_note
-from broker.errors import CredentialMalformed
+from broker.errors import CredentialMalformed, VaultValueDeleted
 from broker.secret import SecretValue
 from broker.vault.generation import Generation
 from broker.vault.interface import KvValue, LeaseGrant
@@ -137,7 +137,15 @@ def kv_snapshot(
 
     Raises:
         CredentialMalformed: see ``assemble`` and ``own_expiry``.
+        VaultValueDeleted: a rotation withdrew it.
     """
+    note = read_note(value.data)
+    if note is not None and note.withdrawn_by:
+        raise VaultValueDeleted(
+            "The key was withdrawn: it is compromised, and a rotation makes another.",
+            remedy="See 'broker rotation status' where keys are rotated.",
+            version=value.version,
+        )
     if not without_note(value.data):
         raise CredentialMalformed("the value in Vault is empty")
     return Snapshot(

@@ -34,6 +34,7 @@ from broker.errors import (
     VaultRefused,
     VaultValueDeleted,
 )
+from broker.vault.backoff import FLOOR
 
 REPORT_MEMORY = 900.0
 """Seconds after which a report no longer counts as one of a row."""
@@ -145,7 +146,7 @@ class Status:
     def announced(self, now: float) -> None:
         """The source has a new value: the floor is for faults, not for this."""
         self.wanted = now
-        self.last_attempt = min(self.last_attempt, now - plan.FLOOR)
+        self.last_attempt = min(self.last_attempt, now - FLOOR)
 
     # --- for the plan -----------------------------------------------------------------
 

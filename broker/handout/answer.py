@@ -134,6 +134,8 @@ def prepare(entry: Entry, spec: CredentialSpec, *, now: float, wall: float) -> P
         "expires_in": floor((expires_at - ends.tick_ends) * 1000) / 1000 if lasting else None,
         "use_until": format_time(wall + (ends.use_until - now)),
     }
+    if spec.report_statuses != (401,):
+        document["report_statuses"] = list(spec.report_statuses)
     etag = f'"{snapshot.version}"'
     lease = snapshot.lease
     return Prepared(

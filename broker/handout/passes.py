@@ -10,18 +10,23 @@ Rules:
   policies, limits, configuration, live values; each of them counts its own changes, and one
   number that differs ends the pass (a reload or a revocation is felt by the next request);
 * what rests on time (a scoped token's end, the overlap of a replaced client token, a policy
-  that reads the clock or the arguments) is compared or never kept;
+  that reads the clock or the arguments) is compared or never kept. A scoped token ends by either
+  clock, and what is known of revocations grows old: so it is looked at again after ``LOOK``;
 * it lives and dies with its connection.
 """
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Final, Protocol
 
 from broker.access.authorizer import Decision
 from broker.access.principal import Principal
 from broker.handout.answer import Answer, Prepared
 from broker.handout.request import Request
+
+LOOK: Final = 1.0
+"""Seconds for which a scoped token is believed without being verified again: what a date that
+was set back, or a machine that slept, may add to its life."""
 
 
 class Counter(Protocol):
@@ -71,6 +76,7 @@ class Pass:
         standing: numbers that all stay the same while the pass stands; None: it is good
             for one request.
         ends_at: Unix time at which it ends in any case.
+        look_at: ``Clock.now()`` from which it does not stand any more.
         if_none_match: condition of the request.
     """
 
@@ -80,6 +86,7 @@ class Pass:
         "decision",
         "ends_at",
         "if_none_match",
+        "look_at",
         "prepared",
         "principal",
         "request",
@@ -97,6 +104,7 @@ class Pass:
         counter: Counter | None,
         standing: tuple[int, ...] | None,
         ends_at: float,
+        look_at: float,
         if_none_match: str | None,
     ) -> None:
         self.principal = principal
@@ -105,6 +113,7 @@ class Pass:
         self.counter = counter
         self.standing = standing
         self.ends_at = ends_at
+        self.look_at = look_at
         self.if_none_match = if_none_match
         # What the newest prepared answers make of it:
         self.prepared: Prepared | None = None

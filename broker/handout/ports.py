@@ -31,6 +31,27 @@ class Audit(Protocol):
         """Write what is staged now."""
         ...
 
+    @property
+    def durable(self) -> bool:
+        """Whether ``synced`` waits for the disk."""
+        ...
+
+    async def synced(self) -> None:
+        """Return when the disk has what was written; ``AuditUnavailable`` when it has not."""
+        ...
+
+
+class Failures(Protocol):
+    """The part of ``access.failed_authentications`` that bounds what failures cost."""
+
+    def failed(self, peer: str) -> float:
+        """Count a failure; 0.0, or the seconds until the next one is answered as usual."""
+        ...
+
+    def to_record(self, peer: str) -> int:
+        """For how many failures over the limit one record stands now; 0: write none."""
+        ...
+
 
 class Recorder(Protocol):
     """The part of ``telemetry.metrics.Metrics`` that the service writes to."""
@@ -45,6 +66,14 @@ class Recorder(Protocol):
 
     def report(self, name: str, result: str) -> None:
         """One report: newer, conflict or an error code."""
+        ...
+
+    def limited(self, client: str, credential: str) -> None:
+        """One hand-out refused by a limit."""
+        ...
+
+    def failure_limited(self) -> None:
+        """One failed authentication over its limit."""
         ...
 
 

@@ -12,13 +12,15 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import json
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Final
+from typing import Any, Final
 
 from broker.access.principal import Principal
 from broker.audit.record import (
     Stamp,
+    argument_fields,
     handout_line,
     handout_rest,
     refusal_line,
@@ -26,7 +28,13 @@ from broker.audit.record import (
     who_fields,
 )
 from broker.clock import Clock
-from broker.errors import AuditUnavailable, BrokerError, ReportConflict
+from broker.errors import (
+    AuditUnavailable,
+    BrokerError,
+    ReportConflict,
+    TooManyFailures,
+    TooManyRequests,
+)
 from broker.handout.passes import Pass
 from broker.handout.ports import Audit, Recorder
 from broker.handout.request import Request
@@ -50,11 +58,19 @@ class Records:
         audit: takes the records.
         metrics: takes the counts.
         mask: hides live values in a text from outside.
+        digest_key: of the digests of tools' arguments, 1 to 64 bytes; empty: none are made.
     """
 
     def __init__(
-        self, clock: Clock, audit: Audit, metrics: Recorder, mask: Callable[[str], str]
+        self,
+        clock: Clock,
+        audit: Audit,
+        metrics: Recorder,
+        mask: Callable[[str], str],
+        *,
+        digest_key: bytes = b"",
     ) -> None:
+        self._digest_key = digest_key
         self._clock = clock
         self._audit = audit
         self._metrics = metrics
@@ -81,13 +97,25 @@ class Records:
         return handout_line(self._stamp(wall), request_id, held.result, held.rest)
 
     def refusal(
-        self, error: Exception, request: Request, *, principal: Principal | None, name: str
+        self,
+        error: Exception,
+        request: Request,
+        *,
+        principal: Principal | None,
+        name: str,
+        count: int = 1,
+        arguments: Mapping[str, Any] | None = None,
     ) -> None:
-        """Nothing leaves, because of ``error``."""
+        """Nothing leaves, because of ``error``; ``count`` requests alike share the record.
+
+        Arguments of the tool that were part of the decision leave their digest and size.
+        """
         client = "" if principal is None else principal.caller.name
         code = outcome(error)
         if name:
             self._metrics.handout(name, client, code)
+            if isinstance(error, TooManyRequests):
+                self._metrics.limited(client, name)
         if isinstance(error, AuditUnavailable):
             return
         # A foreign exception's own words may hold anything: its class must do.
@@ -102,8 +130,17 @@ class Records:
                 self._mask(name),
                 code,
                 reason,
+                self._arguments(arguments),
+                count,
             )
         )
+
+    def flood(self, peer: str, count: int) -> None:
+        """So many failed authentications of a peer had no record of their own."""
+        wall = self._stamp(self._clock.wall())
+        who = who_fields(address=peer)
+        code = TooManyFailures.code
+        self._append(refusal_line(wall, "", "", who, "", code, "flood", count=count))
 
     @contextmanager
     def refusals(self, request: Request, *, principal: Principal, name: str) -> Iterator[None]:
@@ -144,16 +181,23 @@ class Records:
     ) -> str:
         tool = request.tool and self._masked_once(request.tool)
         mcp_request_id = request.mcp_request_id and self._mask(request.mcp_request_id)
-        grant = None if principal is None else principal.grant
+        token_id = "" if principal is None else principal.token_id
+        subject = "" if principal is None else principal.subject
         return who_fields(
             uid=request.peer_uid,
             address=request.address,
             tool=tool,
             mcp_request_id=mcp_request_id,
-            token_id="" if grant is None else grant.id,
-            subject="" if grant is None else self._masked_once(grant.subject),
+            token_id=token_id,
+            subject=subject and self._masked_once(subject),
             policies=policies,
         )
+
+    def _arguments(self, arguments: Mapping[str, Any] | None) -> str:
+        if arguments is None or not self._digest_key:
+            return ""
+        content = json.dumps(arguments, separators=(",", ":"), sort_keys=True)
+        return argument_fields(self._digest_key, content.encode())
 
     def _masked_once(self, text: str) -> str:
         masked = self._masked.get(text)

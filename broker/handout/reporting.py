@@ -6,13 +6,14 @@ Rules (DESIGN section 4):
 
 * a report never withdraws a value; only a newer version is an answer, never its value;
 * a report about a version that is not current costs Vault nothing;
-* only 401 speaks about the key: any other status is answered, and changes nothing;
+* only what the configuration counts as a refusal of the key (401, unless it says more: a 403
+  may be about the account) sets anything going: any other status is answered;
 * what a caller writes as ``detail`` may hold the key: masked before it goes anywhere.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Final
 
@@ -24,8 +25,6 @@ from broker.handout import overview
 from broker.handout.ports import Reports
 from broker.protocol.models import ReportDocument
 
-COUNTED: Final = 401
-"""The only upstream status that speaks about the key; a 403 may be about the account."""
 LONGEST_VERSION: Final = 128
 LONGEST_DETAIL: Final = 500
 """Characters kept of a detail."""
@@ -66,15 +65,19 @@ class Reporting:
         self._reports = reports
         self._mask = mask
 
-    async def take(self, key: CredentialKey, report: Report) -> ReportDocument:
+    async def take(
+        self, key: CredentialKey, report: Report, counted: Collection[int]
+    ) -> ReportDocument:
         """Carry out a report; the answer names the newer version.
+
+        ``counted``: the statuses that speak about this credential's key.
 
         Raises:
             ReportConflict: nothing newer is known.
             CredentialUnavailable: there is no usable value at all.
         """
         entry = self._store.get(key)
-        if report.status == COUNTED and self._current(entry) == report.version:
+        if report.status in counted and self._current(entry) == report.version:
             detail = self._mask(report.detail)[:LONGEST_DETAIL]
             entry = await self._reports.report(key, report.version, report.status, detail)
         current = self._current(entry)
@@ -83,8 +86,9 @@ class Reporting:
         if current == report.version:
             raise ReportConflict(
                 "The reported version is still the newest."
-                if report.status == COUNTED
-                else f"Only a report of status {COUNTED} has the credential looked at again.",
+                if report.status in counted
+                else "Only a report of status "
+                f"{' or '.join(str(each) for each in counted)} has the credential looked at again.",
                 version=current,
                 state=entry.state.value,
                 next_attempt_at=entry.next_attempt_wall,

@@ -21,16 +21,22 @@ from typing import Final
 
 from broker.access.authorizer import Action, Authorizer, Decision
 from broker.access.caller import Callers
+from broker.access.failed_authentications import FailedAuthentications, peer
 from broker.access.principal import NoSubjectTokens, Principal, SubjectTokens, narrow
 from broker.clock import Clock
 from broker.credentials.model import CredentialKey, CredentialSpec, Entry
 from broker.credentials.store import CredentialStore
-from broker.errors import CallerForbidden, CredentialUnknown
+from broker.errors import (
+    CallerForbidden,
+    CallerUnauthenticated,
+    CredentialUnknown,
+    TooManyFailures,
+)
 from broker.handout import overview
 from broker.handout.answer import Answer, Prepared, prepare
 from broker.handout.conditions import matches
-from broker.handout.passes import Limits, NoLimits, Pass
-from broker.handout.ports import Audit, Recorder, Reports, Settle
+from broker.handout.passes import LOOK, Limits, NoLimits, Pass
+from broker.handout.ports import Audit, Failures, Recorder, Reports, Settle
 from broker.handout.records import Records, outcome
 from broker.handout.reporting import Report, Reporting
 from broker.handout.request import Request
@@ -60,6 +66,7 @@ class HandoutService:
         authorizer: decides what he may have.
         tokens: verifies scoped tokens.
         limits: how often a caller may have what.
+        failures: bounds what failed authentications cost.
         audit: takes the records.
         metrics: takes the counts.
         reports: what a report of a refused key sets going.
@@ -82,10 +89,12 @@ class HandoutService:
         mask: Callable[[str], str],
         tokens: SubjectTokens | None = None,
         limits: Limits | None = None,
+        failures: Failures | None = None,
         max_wait: float = 60.0,
     ) -> None:
         self._tokens = tokens or NoSubjectTokens()
         self._limits = limits or NoLimits()
+        self._failures = failures or FailedAuthentications(clock, None)
         self._generation = 0
         self._clock = clock
         self._store = store
@@ -136,10 +145,32 @@ class HandoutService:
             if subject_token is None:
                 return Principal(caller)
             return Principal(caller, self._tokens.verify(subject_token, caller))
+        except CallerUnauthenticated as error:
+            raise self._failure(error, socket_client, request) from None
         except Exception as error:
             principal = None if caller is None else Principal(caller)
             self._records.refusal(error, request, principal=principal, name="")
             raise
+
+    def _failure(
+        self, error: CallerUnauthenticated, socket_client: str | None, request: Request
+    ) -> CallerUnauthenticated | TooManyFailures:
+        """What a failed authentication is answered with; recorded, a flood of them together."""
+        who = peer(socket_client, request.peer_uid, request.address)
+        seconds = self._failures.failed(who)
+        if not seconds:
+            self._records.refusal(error, request, principal=None, name="")
+            return error
+        refusal = TooManyFailures(reason=error.reason, retry_after=seconds)
+        self._metrics.failure_limited()
+        count = self._failures.to_record(who)
+        if count:
+            self._records.refusal(refusal, request, principal=None, name="", count=count)
+        return refusal
+
+    def record_flood(self, peer: str, count: int) -> None:
+        """Record failures over the limit that have no record yet."""
+        self._records.flood(peer, count)
 
     def handout(
         self,
@@ -187,9 +218,9 @@ class HandoutService:
             self._records.refusal(error, request, principal=principal, name=name)
             raise
 
-    def stands(self, held: Pass, wall: float) -> bool:
+    def stands(self, held: Pass, now: float, wall: float) -> bool:
         """Whether what was proved and decided for ``held`` is so still."""
-        return held.standing == self._standing() and wall < held.ends_at
+        return held.standing == self._standing() and wall < held.ends_at and now < held.look_at
 
     def ready(self, held: Pass, request_id: str, now: float, wall: float) -> Answer | None:
         """The answer as things stand now; it may leave once ``stage`` has settled.
@@ -223,6 +254,19 @@ class HandoutService:
         """Do now what waits for the end of the turn."""
         self._audit.commit()
 
+    @property
+    def durable(self) -> bool:
+        """Whether an answer waits for the disk: then the hot path has none."""
+        return self._audit.durable
+
+    async def synced(self) -> None:
+        """Return when the records of what was handed out so far are where they must be.
+
+        Raises:
+            AuditUnavailable: they are not, and nothing may leave.
+        """
+        await self._audit.synced()
+
     def settled(self, held: Pass, started: float, refusal: Exception | None) -> None:
         """Count what became of a staged hand-out."""
         result = held.result if refusal is None else outcome(refusal)
@@ -251,6 +295,7 @@ class HandoutService:
             self._limits.counter(principal.caller.name, request.tool, name),
             self._standing() if lasting else None,
             inf if principal.grant is None else principal.grant.expires_at,
+            inf if principal.grant is None else self._clock.now() + LOOK,
             if_none_match,
         )
 
@@ -382,7 +427,7 @@ class HandoutService:
             name: the credential.
             request: for the audit.
             version: the version that was handed out; checked here, as are the next two.
-            status: the upstream's HTTP status; only 401 has the credential looked at again.
+            status: the upstream's; those of ``report_statuses`` have the credential looked at.
             detail: the caller's own words, for the log.
 
         Raises:
@@ -396,7 +441,9 @@ class HandoutService:
             report = Report.read(version, status, detail)
         result = "cancelled"
         try:
-            document = await self._reporting.take(key, report)
+            spec = self._specs.get(key.name)
+            counted = () if spec is None else spec.report_statuses
+            document = await self._reporting.take(key, report, counted)
             result = "newer"
         except Exception as error:
             result = outcome(error)

@@ -51,6 +51,8 @@ THREADS: Final = 2
 """One for the Lease, one for Events: neither waits for the other."""
 COMPONENT: Final = "mcp-secrets-broker"
 """Who reports, in Events."""
+BELL: Final = f"{COMPONENT}/wish"
+"""Annotation of the Lease while its holder shall look at the wishes."""
 CONFLICT, NOT_FOUND, TOO_MANY = 409, 404, 429
 
 
@@ -189,22 +191,25 @@ class LeaseClient:
         call = partial(self._api.create_namespaced_lease, self._namespace, self._lease(record))
         return _held(await self._client.ask("create of the Lease", call))
 
-    async def update(self, record: Record, version: str) -> Held:
-        """Write ``record`` if the Lease still is at ``version``."""
-        lease = self._lease(record, version)
+    async def update(self, record: Record, version: str, *, bell: bool = False) -> Held:
+        """Write ``record`` and ``bell`` if the Lease still is at ``version``."""
+        lease = self._lease(record, version, bell=bell)
         call = partial(self._api.replace_namespaced_lease, self._name, self._namespace, lease)
         try:
             return _held(await self._client.ask("update of the Lease", call))
         except KubernetesNotFound as error:
             raise KubernetesConflict("The Lease is gone.") from error
 
-    def _lease(self, record: Record, version: str | None = None) -> Any:
+    def _lease(self, record: Record, version: str | None = None, *, bell: bool = False) -> Any:
         library = self._client.library
         return library.V1Lease(
             api_version="coordination.k8s.io/v1",
             kind="Lease",
             metadata=library.V1ObjectMeta(
-                name=self._name, namespace=self._namespace, resource_version=version
+                name=self._name,
+                namespace=self._namespace,
+                resource_version=version,
+                annotations={BELL: "pending"} if bell else None,
             ),
             spec=library.V1LeaseSpec(
                 holder_identity=record.holder,
@@ -277,6 +282,7 @@ def _held(lease: Any) -> Held:
             transitions=int((spec and spec.lease_transitions) or 0),
         ),
         lease.metadata.resource_version or "",
+        bell=BELL in (lease.metadata.annotations or {}),
     )
 
 

@@ -1,6 +1,6 @@
 """Leading by a Lease.
 
-Duty: look, create, take, renew, give back; tell who leads.
+Duty: look, create, take, renew, give back; tell who leads; carry a wish's bell to it.
 Not its duty: deciding (``plan``), HTTP (``client``), what a leader does (``rotation``).
 Rules:
 
@@ -10,7 +10,9 @@ Rules:
   the lead, never lengthens it. (client-go counts from when it begins to try again, up to a
   retry period later; stricter is safer and compatible);
 * nothing that goes wrong ends the election: it is tried again, as long as the process lives;
-* when the process stops, the Lease is given back.
+* when the process stops, the Lease is given back;
+* the bell is an annotation of the Lease, which the leader reads every ``retry_period`` anyway:
+  it says no more than "look at the wishes now", and one that gets lost makes them late only.
 """
 
 from __future__ import annotations
@@ -35,6 +37,9 @@ from broker.kube.plan import (
 from broker.kube.ports import Held, LeasePort
 
 log = logging.getLogger("broker.kube")
+
+RINGS = 3
+"""Attempts to ring; between two lies a renewal by the leader."""
 
 
 class LeaseElection:
@@ -70,8 +75,22 @@ class LeaseElection:
         return "" if self._seen is None else self._seen.record.holder
 
     def on_change(self, callback: Callable[[], None]) -> None:
-        """Call ``callback`` on the loop whenever ``leading`` changes."""
+        """Call ``callback`` on the loop whenever ``leading`` changes, or somebody rang."""
         self._callbacks.append(callback)
+
+    async def ring(self) -> None:
+        """Have who leads look at the wishes at its next attempt."""
+        for _ in range(RINGS):
+            try:
+                held = await self._lock.get()
+                if held is None or held.record.holder in ("", self._identity) or held.bell:
+                    return  # who takes it looks at the wishes first
+                self._take(await self._lock.update(held.record, held.version, bell=True))
+            except KubernetesConflict:
+                continue  # the leader renewed it in between
+            except KubernetesError as error:
+                log.info("the leader cannot be told of a wish, it will see it: %s", error)
+            return
 
     async def run(self) -> None:
         """Take part for ever; meant to be a named task of ``app``."""
@@ -134,6 +153,8 @@ class LeaseElection:
             self._take(await self._lock.create(step.record))
         else:
             self._take(await self._lock.update(step.record, step.version))
+        if held is not None and held.bell:
+            self._call()
         return True
 
     def _take(self, held: Held) -> None:
@@ -154,5 +175,8 @@ class LeaseElection:
             return
         self._told = leading
         log.info("leading" if leading else "leading no more", extra={"identity": self._identity})
+        self._call()
+
+    def _call(self) -> None:
         for callback in self._callbacks:
             callback()

@@ -38,6 +38,12 @@ _WORTH: Final[dict[StepKind, tuple[Literal["Normal", "Warning"], str, str]]] = {
     "withdrawn": ("Warning", "CredentialWithdrawn", "The key of {0} was withdrawn ({1})."),
     "abandoned": ("Warning", "RotationAbandoned", "A rotation of {0} was abandoned ({1})."),
     "failed": ("Warning", "RotationFailed", "The rotation of {0} cannot go on now ({1})."),
+    "key_missing": ("Warning", "RotatedKeyMissing", "The provider no longer lists the key of {0}."),
+    "restored": (
+        "Warning",
+        "RotationStateOlder",
+        "Vault knows an older rotation of {0} now.",
+    ),
     "orphan_seen": ("Warning", "OrphanKeySeen", "A key of {0} that nobody uses was seen."),
     "swept": ("Normal", "OrphanKeySwept", "A key of {0} that nobody used was retired."),
 }

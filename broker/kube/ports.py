@@ -19,6 +19,8 @@ class Held:
     record: Record
     version: str
     """``metadata.resourceVersion``."""
+    bell: bool = False
+    """Somebody who does not lead has something for who does."""
 
 
 class LeasePort(Protocol):
@@ -42,8 +44,8 @@ class LeasePort(Protocol):
         """
         ...
 
-    async def update(self, record: Record, version: str) -> Held:
-        """Write ``record`` if the Lease still is at ``version``.
+    async def update(self, record: Record, version: str, *, bell: bool = False) -> Held:
+        """Write ``record`` and ``bell`` if the Lease still is at ``version``.
 
         Raises:
             KubernetesConflict: it is not, or it is gone.

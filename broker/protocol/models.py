@@ -86,6 +86,8 @@ class HandoutDocument(TypedDict):
     """Seconds until ``expires_at``."""
     use_until: str
     """Ask again before this: the value is not revoked earlier, and may be afterwards."""
+    report_statuses: NotRequired[list[int]]
+    """Statuses of the upstream that are worth a report; 401 alone when missing."""
 
 
 class CredentialDocument(TypedDict):
@@ -128,7 +130,7 @@ class ReportRequest(TypedDict):
 
     version: str
     status: int
-    """The upstream's HTTP status; only 401 counts."""
+    """The upstream's HTTP status; 401 counts, others if the hand-out says so."""
     detail: NotRequired[str]
 
 
@@ -139,3 +141,45 @@ class ReportDocument(TypedDict):
     reported: str
     version: str
     state: str
+
+
+class AssertedSubject(TypedDict):
+    """Who shows another issuer's token, as verified by the caller."""
+
+    iss: str
+    sub: str
+
+
+class DecisionsRequest(TypedDict):
+    """Body of ``POST /v1/decisions``: may the subject call these tools of the caller's?
+
+    The subject is the one of ``Broker-Subject-Token``, or ``subject``, or nobody.
+    """
+
+    action: Literal["call_tool"]
+    tools: list[str]
+    """At most 256."""
+    subject: NotRequired[AssertedSubject]
+    address: NotRequired[str]
+    """IP address that the subject's request came from."""
+    arguments: NotRequired[dict[str, object]]
+    """Of the call, for policies that look at them."""
+    overview: NotRequired[bool]
+    """Nothing is attempted: a list is made; refusals are not recorded."""
+
+
+class DecisionDocument(TypedDict):
+    """About one tool."""
+
+    tool: str
+    allowed: bool
+    scope: str
+    """What the scoped token lacks; empty when no scope would help."""
+    policies: list[str]
+    """Ids of the policies that permit it."""
+
+
+class DecisionsDocument(TypedDict):
+    """Answer to ``POST /v1/decisions``, in the order of the question."""
+
+    decisions: list[DecisionDocument]

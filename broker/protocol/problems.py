@@ -8,7 +8,9 @@ Rules:
 * a ``type`` never changes its meaning; clients compare ``code`` or ``type``, not ``title``;
 * no internals: an error outside the table says nothing but its request id, and where the
   reason would tell a stranger something (who may have what) the text is a fixed one;
-* a problem that may pass by itself says when to ask again.
+* a problem that may pass by itself says when to ask again, in whole seconds. After a 429 that
+  is the exact moment at which the limit allows the next request, rounded up: whoever waits so
+  long is never too early, and less than a second late.
 
 Source: RFC 9457 (problem details), RFC 6750 section 3 (challenge), RFC 9110 (Retry-After, Allow).
 """
@@ -68,6 +70,8 @@ TABLE: Final[Mapping[str, ProblemType]] = {
         ProblemType("rotation_frozen", 409, "The rotation is frozen or pinned"),
         ProblemType("request_too_large", 413, "The body is too large"),
         ProblemType("request_misdirected", 421, "The Host header does not name this listener"),
+        ProblemType("too_many_requests", 429, "Asked more often than allowed", tells=False),
+        ProblemType("too_many_failures", 429, "Too many authentications failed", tells=False),
         ProblemType("headers_too_large", 431, "The request's headers are too large"),
         ProblemType("internal", 500, "The broker failed", tells=False),
         ProblemType("vault_refused", 502, "Vault refused", tells=False),
@@ -223,7 +227,7 @@ def problem_for(error: BaseException, *, request_id: str, wall: float) -> Proble
 
 
 def _retry_after(kind: ProblemType, error: errors.BrokerError, wall: float) -> int | None:
-    if kind.status != 503 or not error.retryable:
+    if kind.status not in {429, 503} or not error.retryable:
         return None
     at: float | None = getattr(error, "next_attempt_at", None)
     asked: float | None = getattr(error, "retry_after", None)
@@ -231,7 +235,9 @@ def _retry_after(kind: ProblemType, error: errors.BrokerError, wall: float) -> i
         asked = at - wall
     if asked is None:
         return DEFAULT_RETRY_AFTER
-    return max(1, min(LONGEST_RETRY_AFTER, math.ceil(asked)))
+    # A limit's own end is exact; any other moment came from elsewhere.
+    longest = math.inf if kind.status == 429 else LONGEST_RETRY_AFTER
+    return max(1, math.ceil(min(longest, asked)))
 
 
 def read_problem(document: object, *, status: int, retry_after: str = "") -> Problem:

@@ -7,7 +7,7 @@ Rules:
 
 * a value is found exact and whole: raw, JSON-escaped (also Python's ``repr``), percent-encoded
   (also with ``+`` for a space), base64 and base64url, also inside a longer base64 text, such
-  as ``user:password`` of basic authentication. Escapes are undone before looking, up to two
+  as ``user:password`` of basic authentication. Escapes are undone before looking, up to three
   layers deep, so that it does not matter which characters an encoder chose to escape;
 * inside a longer base64 text the first and the last letter of a value share bits with their
   neighbours and stay: at most four bits at either end;
@@ -33,7 +33,8 @@ SHORTEST: Final = WINDOW
 CUT: Final = "… (cut)"
 
 _URL_SAFE: Final = str.maketrans("+/", "-_")
-_LAYERS: Final = 2
+_LAYERS: Final = 3
+"""Such as a URL, in JSON, in the JSON that the MCP SDK writes of a result."""
 
 _PERCENT: Final = re.compile(r"(?:%[0-9A-Fa-f]{2})+")
 _BACKSLASH: Final = re.compile(
@@ -120,7 +121,7 @@ class _View(NamedTuple):
 
 
 def _views(text: str) -> Iterator[_View]:
-    """The text itself and, where it has escapes, the text without them, up to two layers."""
+    """The text itself and, where it has escapes, the text without them, layer by layer."""
     layer = [_View(text, range(len(text) + 1))]
     seen = {text}
     yield layer[0]
@@ -201,12 +202,12 @@ def _forms(text: str) -> Iterator[str]:
 
 
 def _reach(form: str) -> int:
-    """How many characters ``form`` takes at most once escaped in two layers."""
-    # Letters and digits of ASCII are never escaped; other ASCII becomes `\\u003c` or `%253C`,
-    # seven characters at most; all else `\\ud83d\\ude00` or `%25F0%259F%2598%2580`, twenty.
+    """How many characters ``form`` takes at most once escaped in three layers."""
+    # Letters and digits of ASCII are never escaped; other ASCII becomes `%5C%5C%5C%22` (JSON
+    # twice, percent once), twelve characters at most; all else four times `%2525F0`.
     plain = sum(1 for letter in form if letter.isascii() and letter.isalnum())
     foreign = sum(1 for letter in form if not letter.isascii())
-    return plain + 7 * (len(form) - plain - foreign) + 20 * foreign
+    return plain + 12 * (len(form) - plain - foreign) + 28 * foreign
 
 
 _ESCAPES: Final = (("%", _PERCENT, _percent_decoded), ("\\", _BACKSLASH, _unescaped))

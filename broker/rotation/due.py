@@ -5,10 +5,13 @@ Rules:
 
 * a key that no rotation made is due; so is one whose age or own expiry says so; jitter
   makes it earlier, never later;
-* after a roll-back the next try waits, longer each time; a person's wish does not;
-* what an operator withdrew (deleted the readers' version) is not brought back by age;
+* after a roll-back, or answers lost in a row, the next try waits, longer each time, unless
+  readers have nothing meanwhile; a person's wish does not wait;
+* what an operator withdrew (deleted the readers' version) is not brought back by age; what a
+  rotation withdrew because of a compromise is, even when the state has forgotten why;
 * an orphan is retired only if its label names this installation and a rotation whose end
-  stands in the state, it is older than ``orphan_age``, and readers do not have it.
+  stands in the state, it is older than ``orphan_age``, and readers do not have it, nor may
+  have had it until just now.
 """
 
 from __future__ import annotations
@@ -28,6 +31,8 @@ from broker.rotation.model import (
     UpstreamKey,
 )
 
+LOST_FREELY = 2
+"""Rotations in a row that may be abandoned before the next one waits."""
 LONGEST_HOLD = 86_400.0
 """Seconds: a provider that is broken for good is asked once a day."""
 
@@ -47,27 +52,34 @@ class Readers:
     created_wall: float = 0.0
 
     @property
+    def withdrawn_by(self) -> str:
+        """The rotation that withdrew them because of a compromise; empty when none did."""
+        return "" if self.note is None else self.note.withdrawn_by
+
+    @property
     def rotation(self) -> str:
         """The rotation that made the key readers have; empty when none did."""
-        return "" if self.note is None else self.note.rotation
+        return "" if self.note is None or self.withdrawn_by else self.note.rotation
 
     def holds(self, key: KeyRef | None) -> bool:
         """Whether readers are given this key."""
-        return (
-            key is not None
-            and self.note is not None
-            and key.key_id != ""
-            and self.note.key_id == key.key_id
-        )
+        has = self.key()
+        return key is not None and has is not None and has.key_id == key.key_id != ""
 
     def key(self) -> KeyRef | None:
         """The key readers have; None when there is none to be known."""
-        if self.note is not None:
-            note = self.note
-            return KeyRef(note.key_id, note.rotation, note.since_wall, note.expires_wall)
-        if self.version == 0 or self.deleted:
+        if self.withdrawn_by:
             return None
-        return KeyRef(self.key_id, "", self.created_wall)
+        if self.note is None and (self.version == 0 or self.deleted):
+            return None
+        return self.written()
+
+    def written(self) -> KeyRef:
+        """The key that the newest version is about, be it withdrawn."""
+        if self.note is None:
+            return KeyRef(self.key_id, "", self.created_wall)
+        note = self.note
+        return KeyRef(note.key_id, note.rotation, note.since_wall, note.expires_wall)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,13 +103,13 @@ def next_due(
     """
     if state.wish is Reason.COMPROMISED:
         return Due(-inf, Reason.COMPROMISED)
+    if readers is not None and readers.withdrawn_by:
+        return Due(_held_until(state, policy, longest=policy.retry_cap), Reason.COMPROMISED)
     if state.pinned:
         return None
     if state.wish is not None:
         return Due(-inf, state.wish)
-    # A compromise that found no good key yet has a past and no current key: that goes on.
-    by_a_person = state.current is not None or not state.past
-    if readers is not None and readers.deleted and by_a_person:
+    if readers is not None and readers.deleted:
         return None
     held = _held_until(state, policy)
     key = state.current if state.current is not None or readers is None else readers.key()
@@ -118,8 +130,19 @@ def _adopted(state: RotationState) -> bool:
     return any(past.result in (Result.ROTATED, Result.ADOPTED) for past in state.past)
 
 
-def _held_until(state: RotationState, policy: Policy) -> float:
-    failed = 0
+def lost_in_a_row(state: RotationState) -> int:
+    """How many of the newest rotations ended without anybody knowing what they made."""
+    lost = 0
+    for past in reversed(state.past):
+        if past.result is not Result.ABANDONED:
+            break
+        lost += 1
+    return lost
+
+
+def _held_until(state: RotationState, policy: Policy, *, longest: float = LONGEST_HOLD) -> float:
+    # A crash or two hold nothing up; a provider that never answers well is left a key each time.
+    failed = max(0, lost_in_a_row(state) - LOST_FREELY)
     for past in reversed(state.past):
         if past.result is Result.ABANDONED:
             continue
@@ -129,7 +152,7 @@ def _held_until(state: RotationState, policy: Policy) -> float:
     if not failed:
         return -inf
     last = max(past.ended_wall for past in state.past)
-    return last + min(LONGEST_HOLD, policy.retry_cap * 2.0 ** min(failed - 1, 16))
+    return last + min(longest, policy.retry_cap * 2.0 ** min(failed - 1, 16))
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +163,9 @@ class Orphans:
     """The one to retire in this run."""
     unexplained: tuple[UpstreamKey, ...]
     """With a label of this installation and credential, and no rotation we know: reported."""
+    missing: str
+    """Id of the key that readers have, when a rotation made it and the list lacks it: somebody
+    ended it at the provider, or all of Vault is older than that. Reported."""
 
 
 def orphans(
@@ -151,12 +177,17 @@ def orphans(
     credential: str,
     policy: Policy,
     wall: float,
+    left: bool,
 ) -> Orphans:
-    """Sort a listing; see the rules above."""
+    """Sort a listing; see the rules above.
+
+    ``left``: readers everywhere have left every version of their path but the newest.
+    """
+    listed = tuple(listed)
     ended = {past.rotation for past in state.past}
     refs = (state.current, state.candidate, readers.key())
     kept = {ref.key_id for ref in refs if ref}
-    if readers.note is not None and readers.note.key_id:
+    if readers.rotation and readers.note is not None and readers.note.key_id:
         ended.add(readers.rotation)  # its key is known: another with its label is a duplicate
     sweep: UpstreamKey | None = None
     unexplained: list[UpstreamKey] = []
@@ -169,9 +200,17 @@ def orphans(
         if label.rotation not in ended:
             unexplained.append(key)
         elif (
-            sweep is None
+            left
+            and sweep is None
             and key.created_wall is not None
             and wall - key.created_wall >= policy.orphan_age
         ):
             sweep = key
-    return Orphans(sweep, tuple(unexplained))
+    return Orphans(sweep, tuple(unexplained), _missing(listed, readers, policy, wall))
+
+
+def _missing(listed: Iterable[UpstreamKey], readers: Readers, policy: Policy, wall: float) -> str:
+    key = readers.key()
+    if key is None or not readers.rotation or wall - key.since_wall < policy.overlap:
+        return ""  # a list may come to know a key a little later than its own maker
+    return "" if key.key_id in {each.key_id for each in listed} else key.key_id

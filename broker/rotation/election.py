@@ -1,6 +1,7 @@
 """Who carries rotations out, as a port.
 
-Duty: tell whether this process leads. Not its duty: electing (``kube``).
+Duty: tell whether this process leads; tell the one that does of a wish.
+Not its duty: electing (``kube``).
 Rules: leading saves work and calls at the provider; safety never depends on it, for a
 leader may be paused and go on after another was elected (DESIGN section 8).
 """
@@ -20,7 +21,11 @@ class Election(Protocol):
         ...
 
     def on_change(self, callback: Callable[[], None]) -> None:
-        """Call ``callback`` on the loop whenever ``leading`` changes."""
+        """Call ``callback`` on the loop whenever ``leading`` changes, or somebody rang."""
+        ...
+
+    async def ring(self) -> None:
+        """Tell who leads that there is a wish; never raises, and may get lost."""
         ...
 
 
@@ -31,3 +36,6 @@ class Always:
 
     def on_change(self, callback: Callable[[], None]) -> None:
         """Nothing ever changes."""
+
+    async def ring(self) -> None:
+        """It is this process that leads."""

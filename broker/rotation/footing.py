@@ -9,7 +9,7 @@ licenses no side effect.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import inf
 from random import Random
@@ -18,14 +18,22 @@ from broker.clock import Clock
 from broker.errors import ProofFailed
 from broker.rotation.drivers.port import Driver, MintedKey
 from broker.rotation.due import Readers
-from broker.rotation.model import Phase, RotationSpec, RotationState
+from broker.rotation.model import SCHEDULE, Phase, RotationSpec, RotationState
 from broker.rotation.plan import Situation
 from broker.rotation.ports import Observer, Readership, StepKind, StepTaken
 from broker.rotation.state import Documents, Loaded, Value
+from broker.secret import SecretValue
 
 log = logging.getLogger("broker.rotation")
 
-_LOUD = frozenset({"proof_failed", "rolled_back", "reverted", "adopted", "orphan_seen", "failed"})
+LOOK_BACK = 10
+"""Versions looked through for what stood beside a key; as many as Vault keeps by default."""
+_LOUD = frozenset(
+    {
+        *("proof_failed", "rolled_back", "reverted", "adopted", "failed"),
+        *("orphan_seen", "key_missing", "restored"),
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +66,17 @@ class Footing:
         self.value = Value(Readers(), {})
         """The readers' path as of the newest act."""
         self._seen: tuple[Phase, str] | None = None
-        self._seen_at = self._seen_wall = 0.0
+        self._seen_at = 0.0
         self._created = ""
         self._minted: tuple[str, MintedKey] | None = None
         self._refused_since: float | None = None
         self._prove_at = self._swept_at = -inf
         self._reported: set[str] = set()
+        self._newest = (0, 0)
+        """Versions of state and readers' path: Vault never counts back by itself."""
+        self._switched_at = 0.0
+        """When the readers' path was first seen as it is."""
+        self._missing = ""
 
     @property
     def state(self) -> RotationState:
@@ -86,24 +99,64 @@ class Footing:
             state=self.loaded.state if self.loaded else None,
             readers=None if self.spec.readers is None else self.value.readers,
             seen_at=self._seen_at,
-            seen_wall=self._seen_wall,
             created=self._created == state.rotation != "",
             minted=minted,
             refused_since=self._refused_since,
             prove_at=self._prove_at,
             swept_at=self._swept_at,
+            missing=self._missing != "" and self._missing == self._key_id(),
         )
 
-    async def _look(self) -> None:
+    async def _look(self, *, leading: bool) -> None:
         documents, spec = self._d.documents, self.spec
         self.loaded = await documents.load(spec.state)
         if spec.readers is not None:
             self.value = await documents.read(spec.readers)
+        self._compare(leading=leading)
         seen = (self.state.phase, self.state.rotation)
         if seen != self._seen:
             self._seen = seen
-            self._seen_at, self._seen_wall = self._d.clock.now(), self._d.clock.wall()
+            self._seen_at = self._d.clock.now()
             self._refused_since, self._prove_at = None, -inf
+
+    def _key_id(self) -> str:
+        key = self.value.readers.key()
+        return "" if key is None else key.key_id
+
+    def _left(self) -> bool:
+        """Whether readers everywhere have left what stood in their path before, by both clocks."""
+        clock, note = self._d.clock, self.value.readers.note
+        by_now = clock.now() - self._switched_at >= self.spec.policy.overlap
+        return by_now and (note is None or clock.wall() >= note.retire_at_wall)
+
+    def _compare(self, *, leading: bool) -> None:
+        """Notice a Vault that was restored from a backup: what it knows may be over."""
+        found = (self.loaded.version if self.loaded else 0, self.value.readers.version)
+        if found[1] != self._newest[1]:
+            self._switched_at = self._d.clock.now()
+        older = any(now < before for now, before in zip(found, self._newest, strict=True))
+        self._newest = found
+        if older:
+            self._swept_at = -inf  # have the provider's list looked at again now
+            self._reported.clear()
+            if leading:
+                self._tell("restored", self.state)
+
+    async def _beside(self) -> Mapping[str, SecretValue]:
+        """What stands beside the key in the readers' value.
+
+        When a person deleted the newest version, the newest one before it that is left tells.
+        """
+        assert self.spec.readers is not None
+        fields, version = self.value.fields, self.value.readers.version
+        if self.value.readers.deleted:
+            for number in range(version - 1, max(0, version - 1 - LOOK_BACK), -1):
+                found = await self._d.documents.read_version(self.spec.readers, number)
+                if found is not None:
+                    fields = found
+                    break
+        replaced = self._driver.capabilities.fields
+        return {name: value for name, value in fields.items() if name not in replaced}
 
     async def _commit(self, state: RotationState) -> None:
         assert self.loaded is not None
@@ -137,7 +190,7 @@ class Footing:
             at_wall=wall,
             rotation=rotation or state.rotation,
             key_id=key_id,
-            actor=state.actor,
+            actor=state.actor or SCHEDULE,
             reason="" if state.reason is None else state.reason.value,
             detail=detail,
             source_version=source_version,

@@ -7,6 +7,7 @@ created and cannot be staged is left, by its label, to the sweep.
 
 from __future__ import annotations
 
+from broker.credentials.reserved import Note
 from broker.errors import (
     ProofFailed,
     UpstreamMalformed,
@@ -31,7 +32,6 @@ class Making(Footing):
             steps.begun(
                 state,
                 readers,
-                self.value.fields,
                 reason=step.reason,
                 rotation=self._d.new_id(),
                 owner=self._d.owner,
@@ -41,18 +41,34 @@ class Making(Footing):
         self._tell("intended", self.state)
 
     async def _withdraw(self, state: RotationState, step: Step) -> None:
+        """Readers lose the key by a newer version without it; so what withdrew it is known."""
         del step
-        readers = self.value.readers
-        if self.spec.readers is not None and readers.version == state.base and not readers.deleted:
-            await self._d.documents.withdraw(self.spec.readers, readers.version)
+        assert self.spec.readers is not None
+        assert state.current is not None
+        readers, documents, current = self.value.readers, self._d.documents, state.current
+        expected, version, old = readers.version == state.base, state.base, 0
+        if expected and not readers.withdrawn_by:
+            note = Note(
+                installation=self._d.installation,
+                rotation=current.rotation,
+                key_id=current.key_id,
+                since_wall=current.since_wall,
+                expires_wall=current.expires_wall,
+                replaces=state.base,
+                retire_at_wall=self._d.clock.wall(),
+                withdrawn_by=state.rotation,
+            )
+            beside, old = await self._beside(), state.base
+            version = await documents.publish(self.spec.readers, beside, note, state.base)
             self._d.readership.announce(self.spec.key)
-        if state.current is not None and state.current.key_id:
-            replaced = readers.version != state.base
-            if not (replaced and readers.holds(state.current)):
-                await self._driver.retire(state.current.key_id)
-        key_id = "" if state.current is None else state.current.key_id
-        await self._commit(steps.withdrawn(state, owner=self._d.owner))
-        self._tell("withdrawn", self.state, key_id=key_id)
+        elif readers.note is not None and (expected or readers.withdrawn_by == state.rotation):
+            version, old = readers.version, readers.note.replaces
+        if old:
+            await documents.withdraw(self.spec.readers, old)
+        if current.key_id and (expected or not readers.holds(current)):
+            await self._driver.retire(current.key_id)
+        await self._commit(steps.withdrawn(state, version=version, owner=self._d.owner))
+        self._tell("withdrawn", self.state, key_id=current.key_id)
 
     async def _create(self, state: RotationState, step: Step) -> None:
         del step
@@ -72,13 +88,19 @@ class Making(Footing):
         await self._stage(state, Step(Act.STAGE))
 
     def _check(self, minted: MintedKey, state: RotationState) -> None:
-        """Raise UpstreamMalformed unless it is a new key that can be told from others."""
+        """Raise UpstreamMalformed unless it is a new key, told from others, that will last."""
         if self.spec.readers is None:
             return
         known = {past.key_id for past in state.past}
         known |= {key.key_id for key in (state.current, self.value.readers.key()) if key}
         if not minted.key_id or minted.key_id in known - {""}:
             raise UpstreamMalformed("The provider gave a key id that is empty, or not new.")
+        ends, wall = minted.expires_wall, self._d.clock.wall()
+        if ends is not None and ends <= wall + self.spec.policy.overlap:
+            raise UpstreamMalformed(
+                "The provider gave a key that ends before its overlap with the old one does.",
+                remedy="Compare times, answer.expires_at and create.life with the provider's API.",
+            )
         held = self.value.fields
         if not minted.fields or all(held.get(k) == v for k, v in minted.fields.items()):
             raise UpstreamMalformed("The provider gave no key, or the one that readers have.")

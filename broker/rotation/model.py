@@ -23,6 +23,8 @@ from broker.secret import SecretValue
 
 SCHEMA: Final = 1
 """Version of the state document; a newer one is not touched."""
+SCHEDULE: Final = "schedule"
+"""The actor of what nobody asked for."""
 LABEL_PREFIX: Final = "broker"
 SEPARATOR: Final = "/"
 
@@ -33,7 +35,7 @@ class Phase(StrEnum):
     IDLE = "idle"
     """Nothing is under way. Licenses the sweep."""
     WITHDRAWING = "withdrawing"
-    """Compromised: the readers' version may be deleted, the current key retired."""
+    """Compromised: readers may be withdrawn, the current key retired."""
     INTENDED = "intended"
     """A key with this rotation's label may be created."""
     STAGED = "staged"
@@ -211,8 +213,7 @@ class RotationState:
     started_wall: float = 0.0
     candidate: KeyRef | None = None
     fields: Mapping[str, SecretValue] = field(default_factory=dict)
-    """What readers will have, until it is promoted or discarded; while they are withdrawn
-    because of a compromise, also what they had beside the key."""
+    """The candidate's, until it is promoted or discarded."""
     base: int = 0
     """Version of the readers' path that the next write of it must replace (check-and-set)."""
     previous: int = 0

@@ -8,27 +8,33 @@ Rules:
   nothing is created without its intent, promoted without ``PROMOTING``, retired
   without ``RETIRING`` or ``DISCARDING``, whichever replicas work at the same time;
 * a key that readers have, by the readers' path itself, is never retired: a state that
-  says so is older than the truth (a restored backup) and is corrected instead;
+  says so is older than the truth (a restored backup) and is corrected instead; nor is one
+  that they may have had until just now;
 * who leads may be paused at any point: no rule below trusts that only one acts.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from math import inf
 
-from broker.errors import ProofFailed, RotationConflict, RotationFrozen
+from broker.errors import ProofFailed, RotationConflict, RotationFrozen, RotationKeyMissing
 from broker.rotation.drivers.port import Capabilities
 from broker.rotation.due import Readers, next_due
 from broker.rotation.model import Phase, Policy, Reason, RotationState
 
 READERS_CHANGED = "readers_changed"
 """Detail of a rotation given up because somebody else wrote the readers' path."""
+OVERTAKEN = "overtaken"
+"""The same, where readers may have had the candidate before: it lives for an overlap more."""
 PINNED = "pinned"
 """Detail of a rotation given up because an operator keeps the old key."""
 WITHDRAWN = "withdrawn"
 """Detail of a rotation given up because an operator withdrew the value meanwhile."""
+
+CLOCK_DOUBT = 86_400.0
+"""Seconds by which no wall clock is wrong for long."""
 
 
 class Act(StrEnum):
@@ -42,7 +48,7 @@ class Act(StrEnum):
     BEGIN = "begin"
     """Commit the intent."""
     WITHDRAW = "withdraw"
-    """Delete the readers' version, retire the compromised key."""
+    """Take the key back from the readers, retire the compromised key."""
     CREATE = "create"
     STAGE = "stage"
     """Commit what ``CREATE`` brought."""
@@ -101,8 +107,6 @@ class Situation:
     """None for keys rotated in place."""
     seen_at: float
     """Since when this very phase of this rotation is known here."""
-    seen_wall: float
-    """The wall clock at ``seen_at``."""
     created: bool = False
     """``CREATE`` was called here for this rotation, and its answer is not known."""
     minted: bool = False
@@ -112,6 +116,8 @@ class Situation:
     prove_at: float = -inf
     """Earliest next proof."""
     swept_at: float = -inf
+    missing: bool = False
+    """The provider's list lacks the key that readers have."""
 
 
 def next_step(s: Situation) -> Step:
@@ -129,18 +135,21 @@ def next_step(s: Situation) -> Step:
         return Step(Act.CLEAN)
     step = _PHASES[state.phase](s, state)
     if step.act is Act.WAIT:
-        return Step(Act.WAIT, min(step.at, watch))
+        return replace(step, at=min(step.at, watch))
     return step
 
 
-def overlap_over(s: Situation, state: RotationState) -> bool:
-    """Whether readers everywhere have left the version before.
+def overlap_left(s: Situation, state: RotationState) -> float:
+    """Seconds until readers everywhere have left the version before; 0 or less: they have.
 
-    The wall clock says so, and so does the time that passed here: a wall clock set
-    forward must not end the life of a key that readers still use.
+    The wall clock must say so, and the time that passed here since this process knows of the
+    phase: a clock set forward, or another machine's that is ahead, must not end the life of a
+    key that readers still use. Who starts within an overlap waits for the whole of it. Either
+    clock is believed alone when it says so for a day.
     """
-    left_when_seen = state.retire_at_wall - s.seen_wall
-    return s.wall >= state.retire_at_wall and s.now - s.seen_at >= left_when_seen
+    lasts = min(s.policy.overlap, max(0.0, state.retire_at_wall - state.promoted_wall))
+    by_wall, by_now = state.retire_at_wall - s.wall, s.seen_at + lasts - s.now
+    return min(max(by_wall, by_now), by_wall + CLOCK_DOUBT, by_now + CLOCK_DOUBT)
 
 
 def _idle(s: Situation, state: RotationState) -> Step:
@@ -155,14 +164,14 @@ def _idle(s: Situation, state: RotationState) -> Step:
         if sweep_at <= s.now:
             return Step(Act.SWEEP)
         wake = min(wake, sweep_at)
-    return Step(Act.WAIT, wake)
+    return Step(Act.WAIT, wake, problem=RotationKeyMissing.code if s.missing else "")
 
 
 def _strange(s: Situation, state: RotationState) -> bool:
     """Whether the readers' path is not as the state left it."""
     readers = s.readers
-    if readers is None:
-        return False
+    if readers is None or readers.withdrawn_by:
+        return False  # what a compromise withdrew is due, whatever the state knows of it
     if s.state is None:
         return readers.note is not None  # the state was lost: a rotation had been here
     if readers.version == state.base:
@@ -213,8 +222,8 @@ def _promoting(s: Situation, state: RotationState) -> Step:
     readers = s.readers or Readers()
     if readers.rotation == state.rotation or readers.version == state.base:
         return Step(Act.PROMOTE)
-    # Every write licensed here checks against ``base``: none can succeed any more.
-    return Step(Act.GIVE_UP, detail=READERS_CHANGED)
+    # Every write licensed here checks against ``base``: none can succeed any more. One may have.
+    return Step(Act.GIVE_UP, detail=OVERTAKEN)
 
 
 def _overlap(s: Situation, state: RotationState) -> Step:
@@ -226,9 +235,9 @@ def _overlap(s: Situation, state: RotationState) -> Step:
         return Step(Act.END_OVERLAP)
     if state.suspected and s.capabilities.rollback and not readers.deleted:
         return Step(Act.WAIT, s.prove_at) if s.prove_at > s.now else Step(Act.CONFIRM)
-    if overlap_over(s, state):
+    if (left := overlap_left(s, state)) <= 0:
         return Step(Act.END_OVERLAP)
-    return Step(Act.WAIT, s.now + max(1.0, state.retire_at_wall - s.wall))
+    return Step(Act.WAIT, s.now + max(1.0, left))
 
 
 def _retiring(s: Situation, state: RotationState) -> Step:
@@ -242,18 +251,22 @@ def _reverting(s: Situation, state: RotationState) -> Step:
     reverted = readers.note is not None and readers.note.reverts == state.rotation
     if reverted or readers.version == state.base:
         return Step(Act.REVERT)
-    return Step(Act.GIVE_UP, detail=READERS_CHANGED)
+    return Step(Act.GIVE_UP, detail=OVERTAKEN)
 
 
 def _reverted(s: Situation, state: RotationState) -> Step:
-    if state.wish is Reason.COMPROMISED or overlap_over(s, state):
+    left = overlap_left(s, state)
+    if state.wish is Reason.COMPROMISED or left <= 0:
         return Step(Act.END_REVERTED)
-    return Step(Act.WAIT, s.now + max(1.0, state.retire_at_wall - s.wall))
+    return Step(Act.WAIT, s.now + max(1.0, left))
 
 
 def _discarding(s: Situation, state: RotationState) -> Step:
     if s.readers is not None and s.readers.holds(state.candidate):
         return Step(Act.ADOPT)
+    left_at = s.seen_at + s.policy.overlap
+    if state.detail == OVERTAKEN and state.wish is not Reason.COMPROMISED and s.now < left_at:
+        return Step(Act.WAIT, left_at)
     return Step(Act.DISCARD)
 
 

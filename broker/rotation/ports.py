@@ -28,6 +28,8 @@ StepKind: TypeAlias = Literal[
     "adopted",
     "swept",
     "orphan_seen",
+    "key_missing",
+    "restored",
     "suspected",
     "frozen",
     "unfrozen",
@@ -52,7 +54,7 @@ class StepTaken:
     detail: str = ""
     """Code of an error, or empty."""
     source_version: str = ""
-    """Version of the readers' path that it made."""
+    """Version of the readers' path that readers have since."""
     seconds: float | None = None
     """With ``rotated`` and ``rolled_back``: since the rotation began."""
 

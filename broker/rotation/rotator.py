@@ -29,7 +29,7 @@ from broker.errors import (
 from broker.rotation.drivers.port import Driver
 from broker.rotation.election import Always, Election
 from broker.rotation.footing import Deps
-from broker.rotation.model import Past, Phase, RotationSpec, RotationState
+from broker.rotation.model import SCHEDULE, Past, Phase, RotationSpec, RotationState
 from broker.rotation.plan import Act, Step, retry_delay
 from broker.rotation.ports import Outcome, Standing, StepKind, StepTaken
 from broker.rotation.saga import Saga
@@ -101,7 +101,15 @@ class Rotator:
         asked: list[Asked] = []
 
         def change(state: RotationState) -> RotationState | None:
-            asked[:] = [ask_for(state, actor=actor, compromised=compromised, asked_wall=asked_wall)]
+            asked[:] = [
+                ask_for(
+                    state,
+                    actor=actor,
+                    compromised=compromised,
+                    asked_wall=asked_wall,
+                    in_place=loop.saga.spec.readers is None,
+                )
+            ]
             return asked[0].state
 
         if await self._wish(loop, change):
@@ -172,6 +180,8 @@ class Rotator:
                 if found.state is None or change(found.state) is not None:
                     raise
             loop.wake.set()
+            if not self._election.leading:
+                await self._election.ring()
             return True
         raise RotationConflict
 
@@ -244,7 +254,7 @@ class Rotator:
                 error,
                 extra={"credential": name, "reason": error.code, "remedy": error.remedy},
             )
-            self._took(name, "failed", "", detail=error.code)
+            self._took(name, "failed", SCHEDULE, detail=error.code)
         delay = retry_delay(
             loop.saga.spec.policy,
             loop.failures,

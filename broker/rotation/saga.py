@@ -58,7 +58,7 @@ class Saga(Making, Switching):
             RotationConflict: another replica was quicker: come again soon.
             BrokerError: it failed; its outcome may be unclear, the next act finds out.
         """
-        await self._look()
+        await self._look(leading=leading)
         state = self.state
         if leading:
             await self._drop_leftovers(state)
@@ -89,11 +89,16 @@ class Saga(Making, Switching):
             credential=self.spec.name,
             policy=self.spec.policy,
             wall=self._d.clock.wall(),
+            left=self._left(),
         )
         for key in found.unexplained:
             if key.key_id not in self._reported:
                 self._reported.add(key.key_id)
                 self._tell("orphan_seen", state, key_id=key.key_id)
+        if found.missing and found.missing not in self._reported:
+            self._reported.add(found.missing)
+            self._tell("key_missing", state, key_id=found.missing)
+        self._missing = found.missing
         if found.sweep is not None:
             await self._driver.retire(found.sweep.key_id)
             self._tell("swept", state, key_id=found.sweep.key_id)

@@ -8,15 +8,13 @@ or nobody will; the versions that held them are remembered until they are destro
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
 from broker.errors import ProofFailed
 from broker.rotation.drivers.port import MintedKey
-from broker.rotation.due import Readers
-from broker.rotation.model import KeyRef, Past, Phase, Reason, Result, RotationState
-from broker.secret import SecretValue
+from broker.rotation.due import LOST_FREELY, Readers, lost_in_a_row
+from broker.rotation.model import SCHEDULE, KeyRef, Past, Phase, Reason, Result, RotationState
 
 REMEMBERED: Final = 50
 """Rotations kept in the past; keys of older ones are reported by the sweep, not retired."""
@@ -25,20 +23,16 @@ REMEMBERED: Final = 50
 def begun(
     state: RotationState,
     readers: Readers | None,
-    fields: Mapping[str, SecretValue],
     *,
     reason: Reason,
     rotation: str,
     owner: str,
     wall: float,
 ) -> RotationState:
-    """The intent. A compromised key that readers have is withdrawn first.
-
-    ``fields``: what readers have; kept while they are withdrawn, for what is no key in it.
-    """
-    current = state.current if readers is None else readers.key()
-    if readers is not None and readers.deleted:
-        current = state.current
+    """The intent. A compromised key that readers have, or were withdrawn from, is ended first."""
+    current = state.current
+    if readers is not None and not readers.deleted:
+        current = readers.written() if readers.withdrawn_by else readers.key()
     withdraw = reason is Reason.COMPROMISED and current is not None and readers is not None
     return replace(
         state,
@@ -46,11 +40,11 @@ def begun(
         current=current,
         rotation=rotation,
         reason=reason,
-        actor=state.wish_actor if state.wish is reason else "schedule",
+        actor=state.wish_actor if state.wish is reason else SCHEDULE,
         owner=owner,
         started_wall=wall,
         candidate=None,
-        fields=fields if withdraw and fields else state.fields,
+        fields={},
         base=0 if readers is None else readers.version,
         detail="",
         wish=None,
@@ -59,9 +53,9 @@ def begun(
     )
 
 
-def withdrawn(state: RotationState, *, owner: str) -> RotationState:
-    """Readers are withdrawn and the compromised key is retired."""
-    return replace(state, phase=Phase.INTENDED, current=None, owner=owner)
+def withdrawn(state: RotationState, *, version: int, owner: str) -> RotationState:
+    """Readers are withdrawn, by ``version`` of their path, and the compromised key is retired."""
+    return replace(state, phase=Phase.INTENDED, current=None, base=version, owner=owner)
 
 
 def staged(state: RotationState, minted: MintedKey, *, wall: float) -> RotationState:
@@ -70,7 +64,7 @@ def staged(state: RotationState, minted: MintedKey, *, wall: float) -> RotationS
         state,
         phase=Phase.STAGED,
         candidate=KeyRef(minted.key_id, state.rotation, wall, minted.expires_wall),
-        fields={**state.fields, **minted.fields},
+        fields=minted.fields,
     )
 
 
@@ -81,9 +75,13 @@ def rotated_in_place(state: RotationState, minted: MintedKey, *, wall: float) ->
 
 
 def abandoned(state: RotationState, *, wall: float) -> RotationState:
-    """Nothing made under this intent will be promoted; what was wished for still is."""
-    wished = state.reason in (Reason.DEMANDED, Reason.COMPROMISED)
+    """Nothing made under this intent will be promoted; what was wished for still is.
+
+    A demand ends when answers are lost in a row: each try may leave a key behind.
+    """
     ended = _ended(state, Result.ABANDONED, current=state.current, wall=wall)
+    again = lost_in_a_row(ended) <= LOST_FREELY
+    wished = state.reason is Reason.COMPROMISED or (state.reason is Reason.DEMANDED and again)
     if wished and ended.wish is not Reason.COMPROMISED:
         return replace(ended, wish=state.reason, wish_actor=state.actor)
     return ended
@@ -140,8 +138,7 @@ def retiring(state: RotationState) -> RotationState:
 
 def given_up(state: RotationState, *, detail: str) -> RotationState:
     """Nobody may promote the candidate."""
-    fields = _kept(state, Result.ABANDONED)
-    return replace(state, phase=Phase.DISCARDING, fields=fields, detail=detail or state.detail)
+    return replace(state, phase=Phase.DISCARDING, fields={}, detail=detail or state.detail)
 
 
 def retired(state: RotationState, *, wall: float) -> RotationState:
@@ -177,12 +174,6 @@ def cleaned(state: RotationState) -> RotationState:
     return replace(state, staged=())
 
 
-def _kept(state: RotationState, result: Result) -> Mapping[str, SecretValue]:
-    """The secret fields that the next rotation needs: readers have nothing meanwhile."""
-    failed = result in (Result.ABANDONED, Result.ROLLED_BACK)
-    return state.fields if failed and state.current is None else {}
-
-
 def _ended(
     state: RotationState, result: Result, *, current: KeyRef | None, wall: float
 ) -> RotationState:
@@ -205,7 +196,7 @@ def _ended(
         actor="",
         owner="",
         candidate=None,
-        fields=_kept(state, result),
+        fields={},
         retire_at_wall=0.0,
         detail="",
         suspected=False,

@@ -11,6 +11,7 @@ from broker.credentials.reserved import Note
 from broker.errors import ProofFailed, RotationError
 from broker.rotation import steps
 from broker.rotation.drivers.port import MintedKey
+from broker.rotation.due import Readers
 from broker.rotation.footing import Footing
 from broker.rotation.model import Result, RotationState
 from broker.rotation.plan import Step
@@ -36,10 +37,10 @@ class Switching(Footing):
                 key_id=state.candidate.key_id,
                 since_wall=state.candidate.since_wall,
                 expires_wall=state.candidate.expires_wall,
-                replaces=0 if readers.deleted else readers.version,
+                replaces=_before(readers),
                 retire_at_wall=wall + overlap,
             )
-            fields = {**self.value.fields, **state.fields}
+            fields = {**await self._beside(), **state.fields}
             version = await self._d.documents.publish(self.spec.readers, fields, note, state.base)
         self._d.readership.announce(self.spec.key)
         wall = self._d.clock.wall()  # the write may have taken long: the overlap begins now
@@ -102,7 +103,7 @@ class Switching(Footing):
                 key_id=state.current.key_id,
                 since_wall=state.current.since_wall,
                 expires_wall=state.current.expires_wall,
-                replaces=0 if readers.deleted else readers.version,
+                replaces=_before(readers),
                 retire_at_wall=self._d.clock.wall() + overlap,
                 reverts=state.rotation,
             )
@@ -130,7 +131,7 @@ class Switching(Footing):
             await self._driver.retire(key_id)
         await self._commit(steps.retired(state, wall=self._d.clock.wall()))
         if key_id:
-            self._tell("retired", state, key_id=key_id)
+            self._tell("retired", state, key_id=key_id, source_version=str(state.base))
 
     async def _give_up(self, state: RotationState, step: Step) -> None:
         await self._commit(steps.given_up(state, detail=step.detail))
@@ -143,4 +144,12 @@ class Switching(Footing):
         result = self.state.past[-1].result
         kind: StepKind = "rolled_back" if result is Result.ROLLED_BACK else "discarded"
         key_id, detail = state.candidate.key_id, state.detail
-        self._tell(kind, state, key_id=key_id, detail=detail, ended=True)
+        has = str(self.value.readers.version)
+        self._tell(kind, state, key_id=key_id, detail=detail, source_version=has, ended=True)
+
+
+def _before(readers: Readers) -> int:
+    """The version that readers may still hold when the next is written; 0: none."""
+    if readers.withdrawn_by and readers.note is not None:
+        return readers.note.replaces
+    return 0 if readers.deleted else readers.version

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from broker.errors import ProofFailed, RotationFrozen, RotationRolledBack
-from broker.rotation.model import Phase, Reason, Result, RotationState
+from broker.rotation.model import Past, Phase, Reason, Result, RotationState
 
 STORM: Final = 60.0
 """Seconds: a rotation promoted so short a time before a demand is what was demanded."""
@@ -33,8 +33,13 @@ class Asked:
     """Rotations whose outcome is not the one asked for."""
 
 
-def ask_for(state: RotationState, *, actor: str, compromised: bool, asked_wall: float) -> Asked:
+def ask_for(
+    state: RotationState, *, actor: str, compromised: bool, asked_wall: float, in_place: bool
+) -> Asked:
     """Demand a rotation.
+
+    ``in_place``: it has no overlap in which later demands could find it; so one that has just
+    ended serves them.
 
     Raises:
         RotationFrozen: it is frozen, or pinned and not compromised.
@@ -44,6 +49,9 @@ def ask_for(state: RotationState, *, actor: str, compromised: bool, asked_wall: 
     ended = frozenset(past.rotation for past in state.past)
     if _serves(state, compromised=compromised, asked_wall=asked_wall):
         return Asked(None, ended)
+    newest = state.past[-1] if state.past else None
+    if in_place and not compromised and newest is not None and _just_ended(newest, asked_wall):
+        return Asked(None, ended - {newest.rotation})
     earlier = ended | {state.rotation}
     wish = Reason.COMPROMISED if compromised else Reason.DEMANDED
     if state.wish in (wish, Reason.COMPROMISED):
@@ -59,6 +67,10 @@ def _serves(state: RotationState, *, compromised: bool, asked_wall: float) -> bo
     if state.phase in _PROMOTED:
         return state.started_wall >= asked_wall - STORM
     return state.phase in _UNDER_WAY or state.phase is Phase.WITHDRAWING
+
+
+def _just_ended(newest: Past, asked_wall: float) -> bool:
+    return newest.result is Result.ROTATED and newest.started_wall >= asked_wall - STORM
 
 
 def outcome_of(

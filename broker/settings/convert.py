@@ -9,7 +9,9 @@ from __future__ import annotations
 from typing import assert_never
 
 from broker.settings import domain, schema
-from broker.settings.convert_rotation import credential_rotation, kubernetes, rotation
+from broker.settings.convert_access import policies, role
+from broker.settings.convert_limits import caller_limits
+from broker.settings.convert_rotation import credential_rotation, kubernetes, prove, rotation
 from broker.settings.domain_tokens import TokenSettings
 from broker.settings.schema_tokens import Tokens
 from broker.settings.units import origin, seconds, vault_path
@@ -39,6 +41,9 @@ def to_domain(file: schema.File) -> domain.Settings:
             for name, client in file.clients.items()
         },
         credentials={name: _credential(name, one) for name, one in file.credentials.items()},
+        limits=caller_limits(file.limits),
+        roles={name: role(name, one) for name, one in file.roles.items()},
+        policies=policies(file.policies),
         rotation=rotation(file.rotation),
         kubernetes=kubernetes(file.kubernetes),
         tokens=_tokens(file.tokens),
@@ -109,7 +114,9 @@ def _credential(name: str, one: schema.Credential) -> domain.CredentialSettings:
         margin=seconds(one.margin),
         refused_interval=seconds(one.refused_interval),
         required=one.required,
-        rotation=credential_rotation(one.rotation) if one.rotation else None,
+        prove=prove(one.prove) if one.prove else None,
+        report_statuses=tuple(sorted(set(one.report_statuses))),
+        rotation=credential_rotation(one.rotation, one.prove) if one.rotation else None,
     )
 
 

@@ -41,15 +41,20 @@ def kubernetes(one: schema.Kubernetes) -> domain.KubernetesSettings:
     )
 
 
-def credential_rotation(one: schema.CredentialRotation) -> domain.CredentialRotationSettings:
-    """How one credential's upstream key is replaced."""
+def credential_rotation(
+    one: schema.CredentialRotation, own: schema.Prove | None
+) -> domain.CredentialRotationSettings:
+    """How one credential's upstream key is replaced; ``own``: the credential's own proof."""
+    proof = one.prove
+    if proof is None and not isinstance(one.driver, schema.VaultRoleDriver):
+        proof = own
     return domain.CredentialRotationSettings(
         driver=_driver(one.driver),
         max_age=seconds(one.max_age),
         before_expiry=seconds(one.before_expiry),
         overlap=seconds(one.overlap),
         settle=seconds(one.settle),
-        prove=_prove(one.prove) if one.prove else None,
+        prove=prove(proof) if proof else None,
         orphans=one.orphans,
     )
 
@@ -103,8 +108,9 @@ def _listing(listing: schema.Listing) -> domain.ListSettings:
     )
 
 
-def _prove(prove: schema.Prove) -> domain.ProveSettings:
-    return domain.ProveSettings(_request(prove), seconds(prove.timeout), prove.ca_file)
+def prove(one: schema.Prove) -> domain.ProveSettings:
+    """The request that shows whether a value works."""
+    return domain.ProveSettings(_request(one), seconds(one.timeout), one.ca_file)
 
 
 def _request(request: schema.Request) -> domain.RequestSettings:

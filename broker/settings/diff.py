@@ -4,9 +4,9 @@ Duty: compare two settings; say what to apply at once and what needs a restart.
 Not its duty: applying it (``app.reload``).
 Rules:
 
-* hot: credentials; what a client may have; ``log``; ``audit.on_failure``; lives of scoped
-  tokens (of those that are minted from then on). These are the
-  keys that change in daily work, and each is read anew at its next use;
+* hot: credentials; what a client may have, by list, role and policy; ``limits``; ``log``;
+  ``audit.on_failure``; lives of scoped tokens (of those that are minted from then on). These
+  are the keys that change in daily work, and each is read anew at its next use;
 * a client that is gone from the file may have nothing from now on: a withdrawal of rights
   never waits for a restart, though its socket stays until then;
 * who is rotated, and how, waits for a restart, whatever else of the credential changed;
@@ -56,6 +56,13 @@ def diff(old: Settings, new: Settings) -> Difference:
         if name in old.credentials and old.credentials[name] != one
     )
     hot = [f"credentials.{name}" for name in (*added, *removed, *changed)]
+    hot += [
+        f"roles.{name}"
+        for name in {**old.roles, **new.roles}
+        if old.roles.get(name) != new.roles.get(name)
+    ]
+    hot += _keys(old.policies, new.policies, "policies")
+    hot += _keys(old.limits, new.limits, "limits")
     hot += _keys(old.log, new.log, "log")
     restart = _keys(old.vault, new.vault, "vault") + _keys(
         old.listeners, new.listeners, "listeners"
@@ -72,6 +79,9 @@ def diff(old: Settings, new: Settings) -> Difference:
         old,
         credentials=new.credentials,
         clients=clients,
+        roles=new.roles,
+        policies=new.policies,
+        limits=new.limits,
         log=new.log,
         audit=replace(old.audit, on_failure=new.audit.on_failure),
         tokens=replace(old.tokens, life=new.tokens.life, max_life=new.tokens.max_life),

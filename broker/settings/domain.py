@@ -11,9 +11,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from broker.settings.domain_access import PolicySettings, RoleSettings
+from broker.settings.domain_limits import CallerLimitSettings
 from broker.settings.domain_rotation import (
     CredentialRotationSettings,
     KubernetesSettings,
+    ProveSettings,
     RotationSettings,
 )
 from broker.settings.domain_tokens import TokenSettings
@@ -154,7 +157,10 @@ class CredentialSettings:
     margin: float = 5.0
     refused_interval: float = 60.0
     required: bool = True
+    prove: ProveSettings | None = None
+    report_statuses: tuple[int, ...] = (401,)
     rotation: CredentialRotationSettings | None = None
+    """Its ``prove`` is the credential's own when it has none itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +205,9 @@ class Settings:
     listeners: ListenerSettings = field(default_factory=ListenerSettings)
     clients: Mapping[str, ClientSettings] = field(default_factory=dict)
     credentials: Mapping[str, CredentialSettings] = field(default_factory=dict)
+    limits: CallerLimitSettings = field(default_factory=CallerLimitSettings)
+    roles: Mapping[str, RoleSettings] = field(default_factory=dict)
+    policies: PolicySettings = field(default_factory=PolicySettings)
     rotation: RotationSettings = field(default_factory=RotationSettings)
     kubernetes: KubernetesSettings = field(default_factory=KubernetesSettings)
     tokens: TokenSettings = field(default_factory=TokenSettings)

@@ -10,7 +10,8 @@ Rules:
   change a reviewed file, least of all switch verification off; it fills gaps;
 * ``BROKER_PORT`` and its like come from a Kubernetes Service called ``broker`` and mean
   nothing here: two underscores follow our prefix;
-* who may have what (``clients``, ``credentials``) stands in the file alone;
+* who may have what (``clients``, ``credentials``, ``roles``, ``policies``) stands in the
+  file alone;
 * a token in the environment is never used.
 
 Source of the names: OpenBao api/env.go and the Vault CLI's documentation. Unlike there,
@@ -159,7 +160,7 @@ def _over(document: Document, name: str, text: str, faults: list[SettingsError])
     def fault(message: str, remedy: str) -> None:
         faults.append(SettingsError(message, file=name, key=dotted(path), remedy=remedy))
 
-    if path[0] in {"clients", "credentials"}:
+    if path[0] in {"clients", "credentials", "roles", "policies"}:
         fault(
             f"would change {path[0]}, which only the file may do",
             "Write it in the file: who may have what must stand in one reviewed place.",

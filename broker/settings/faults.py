@@ -30,6 +30,11 @@ _PATTERNS: Final = {
         "is not a usable field name",
         "Use letters, digits, '_', '-' and '.', at most 64.",
     ),
+    units.DAY_TIME: ("is not a time of day", "Write hours and minutes: 08:30; 24:00 is the end."),
+    units.TOOL_GLOB: (
+        "is no name or glob of tools",
+        "Write at most 128 characters; roles know * (any text) and no ?.",
+    ),
     units.HEADER: ("is no name of a header", "Write the name that the provider documents."),
     units.POINTER: (
         "is not a JSON pointer",
@@ -59,6 +64,7 @@ _WORDS: Final[Mapping[str, tuple[str, str]]] = {
     "model_type": ("is not a mapping", "Write 'key: value' lines below it, indented."),
     "model_attributes_type": ("is not a mapping", "Write 'key: value' lines below it, indented."),
     "string_too_short": ("is empty", EMPTY),
+    "too_short": ("is empty", "Write what belongs there, or remove the key."),
 }
 
 
@@ -160,7 +166,7 @@ def _model(path: Path, data: dict[str, Any]) -> type[BaseModel] | None:
     kind: Any = File
     value: Any = data
     for part in path:
-        value = value.get(part) if isinstance(value, dict) else None
+        value = _inside(value, part)
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             field = next(
                 (i for n, i in kind.model_fields.items() if part in {n, i.alias}),
@@ -169,8 +175,16 @@ def _model(path: Path, data: dict[str, Any]) -> type[BaseModel] | None:
             kind = field.annotation if field else None
         elif get_origin(kind) is dict:
             kind = get_args(kind)[1]
+        elif get_origin(kind) is list:
+            kind = get_args(kind)[0]
         kind = _plain(kind, value)
     return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
+
+
+def _inside(value: Any, part: str) -> Any:
+    if isinstance(value, list) and part.isdigit() and int(part) < len(value):
+        return value[int(part)]
+    return value.get(part) if isinstance(value, dict) else None
 
 
 def _plain(kind: Any, value: Any) -> Any:

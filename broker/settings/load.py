@@ -5,6 +5,7 @@ Not its duty: what any of them knows.
 Rules:
 
 * all faults are reported at once, in the order of the file;
+* policy files are read with it, so that a change in one is a change of the configuration;
 * a part with a fault is set aside, so that the rest is still checked; faults that only
   follow from its absence are not reported.
 """
@@ -12,9 +13,9 @@ Rules:
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path as FilePath
 from typing import Any, Final
@@ -26,9 +27,10 @@ from broker.settings import literals
 from broker.settings.convert import to_domain
 from broker.settings.document import MAX_BYTES, Document, parse
 from broker.settings.domain import Settings
+from broker.settings.domain_access import PolicyText
 from broker.settings.environment import Advice, overlay
 from broker.settings.faults import EMPTY, from_validation
-from broker.settings.places import Path
+from broker.settings.places import Path, Place
 from broker.settings.rules import check
 from broker.settings.schema import File
 
@@ -43,7 +45,9 @@ class Loaded:
     settings: Settings
     advice: tuple[Advice, ...] = ()
     digest: str = ""
-    """SHA-256 of the file's bytes, to notice a change by."""
+    """SHA-256 of the file's bytes, and of its policy files', to notice a change by."""
+    place: Callable[[Path], Place] = lambda _: Place("")
+    """Where a key was written."""
 
 
 def load(
@@ -80,7 +84,73 @@ def load(
         raise SettingsErrors([fault])
     environ = os.environ if environ is None else environ
     loaded = parse_settings(text, file=file, environ=environ, uid=uid)
-    return Loaded(loaded.settings, loaded.advice, sha256(content).hexdigest())
+    texts, faults = _policy_texts(FilePath(path), loaded.settings.policies.files, loaded.place)
+    if faults:
+        raise SettingsErrors(faults)
+    policies = replace(loaded.settings.policies, texts=texts)
+    settings = replace(loaded.settings, policies=policies)
+    return replace(
+        loaded, settings=settings, digest=digest(content, (one.text.encode() for one in texts))
+    )
+
+
+def digest(content: bytes, policies: Iterable[bytes]) -> str:
+    """What a configuration and its policy files are compared by."""
+    found = sha256(content)
+    for text in policies:
+        found.update(sha256(text).digest())
+    return found.hexdigest()
+
+
+def policy_paths(path: str | FilePath, content: bytes) -> tuple[FilePath, ...]:
+    """Where a configuration's policy files are, as far as it can be read."""
+    document, _ = parse(content.decode("utf-8-sig", errors="replace"), file=str(path))
+    section = document.data.get("policies")
+    files = section.get("files") if isinstance(section, dict) else None
+    listed = files if isinstance(files, list) else []
+    return tuple(FilePath(path).parent / one for one in listed if isinstance(one, str) and one)
+
+
+def _policy_texts(
+    path: FilePath, files: Iterable[str], place: Callable[[Path], Place]
+) -> tuple[tuple[PolicyText, ...], list[SettingsError]]:
+    """Read the policy files; what cannot be used of them is a fault."""
+    texts: list[PolicyText] = []
+    faults: list[SettingsError] = []
+
+    def unusable(number: int, message: str, remedy: str) -> None:
+        key = ("policies", "files", str(number))
+        at = place(key)
+        faults.append(
+            SettingsError(
+                message, file=at.file, line=at.line, key=literals.dotted(key), remedy=remedy
+            )
+        )
+
+    for number, file in enumerate(files):
+        where = path.parent / file
+        try:
+            with where.open("rb") as stream:
+                content = stream.read(MAX_BYTES + 1)
+            text = content.decode()
+        except OSError as error:
+            reason = os.strerror(error.errno or 0)
+            unusable(number, f"cannot be read: {reason}", "Check the path and the mounted volume.")
+            continue
+        except UnicodeDecodeError:
+            unusable(number, "is not UTF-8 text", "Save it as UTF-8.")
+            continue
+        if len(content) > MAX_BYTES:
+            unusable(number, f"is larger than {MAX_BYTES} bytes", "Cut it into several files.")
+            continue
+        for line, one in enumerate(text.splitlines(), 1):
+            if found := literals.shape(one):
+                message = f"holds a literal secret: {found}"
+                faults.append(
+                    SettingsError(message, file=str(where), line=line, remedy=literals.REMEDY)
+                )
+        texts.append(PolicyText(str(where), text))
+    return tuple(texts), faults
 
 
 def parse_settings(
@@ -109,7 +179,7 @@ def parse_settings(
             place, key = document.place(finding.path), literals.dotted(finding.path)
             advice.append(Advice(finding.message, place.file, place.line, key, finding.remedy))
     if not faults:
-        return Loaded(settings, tuple(advice))
+        return Loaded(settings, tuple(advice), place=document.place)
     raise SettingsErrors(sorted(faults, key=lambda fault: (fault.file != file, fault.line or 0)))
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Literal, TypeAlias
 
 from broker.settings.domain import Settings
+from broker.settings.rules_access import granted
 from broker.settings.rules_rotation import lends
 
 Process: TypeAlias = Literal["broker", "rotator"]
@@ -29,6 +30,5 @@ def held(settings: Settings, process: Process) -> tuple[str, ...]:
         return tuple(name for name in settings.credentials if name in wanted)
     if rotates(settings, process):
         return tuple(settings.credentials)
-    allowed = {name for client in settings.clients.values() for name in client.credentials}
-    lent = lends(settings) - allowed
+    lent = lends(settings) - granted(settings)
     return tuple(name for name in settings.credentials if name not in lent)

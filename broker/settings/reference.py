@@ -72,6 +72,9 @@ def _tables(
         elif "properties" in one:
             inner.append((at, one))
         else:
+            items = _resolved(one.get("items", {}), definitions)
+            if "properties" in items:
+                inner.append((f"{at}[]", items))
             inner += [
                 (f"{at}.<name>", _resolved(values, definitions))
                 for values in one.get("patternProperties", {}).values()
@@ -97,7 +100,11 @@ def _kind(one: Mapping[str, Any]) -> str:
     if "oneOf" in one or "properties" in one:
         return "mapping"
     if one["type"] == "array":
+        if "$ref" in one["items"]:
+            return "list of mappings"
         kind = _kind(one["items"])
+        if "enum" in one["items"]:
+            return f"list of {kind}"
         return f"list of {kind}es" if kind.endswith("s") else f"list of {kind}s"
     if one["type"] == "object":
         return "mapping by name"

@@ -25,8 +25,11 @@ from broker.settings.domain import (
 )
 from broker.settings.findings import Finding
 from broker.settings.places import Path
+from broker.settings.rules_access import access_rules, granted, has_policies
 from broker.settings.rules_audit import audit_rules
 from broker.settings.rules_credentials import credential_rules
+from broker.settings.rules_limits import limit_rules
+from broker.settings.rules_requests import proof_rules
 from broker.settings.rules_rotation import lends, rotation_rules
 from broker.settings.rules_tokens import token_rules
 from broker.settings.units import Endpoint, endpoint, is_loopback
@@ -52,7 +55,12 @@ def check(settings: Settings, *, uid: int | None, known: Collection[str] = ()) -
         yield from _client(client, settings.listeners, names, uid)
     for credential in settings.credentials.values():
         yield from credential_rules(credential)
+        if credential.prove is not None:
+            at = ("credentials", credential.name, "prove")
+            yield from proof_rules(credential, credential.prove, at)
+    yield from limit_rules(settings, names)
     yield from rotation_rules(settings, names)
+    yield from access_rules(settings, names)
     yield from _lonely(settings, names)
     yield from audit_rules(settings)
     yield from token_rules(settings)
@@ -232,8 +240,9 @@ def _lonely(settings: Settings, names: Collection[str]) -> Iterator[Finding]:
         yield Finding(
             ("credentials",), "has no credential", "Add what the broker shall hold.", fatal=False
         )
-    allowed = {name for client in settings.clients.values() for name in client.credentials}
-    allowed |= lends(settings)
+    if has_policies(settings):
+        return  # who may have what is more than lists tell
+    allowed = granted(settings) | lends(settings)
     for name in settings.credentials:
         if name not in allowed:
             yield Finding(

@@ -94,6 +94,12 @@ def driver_rules(
             "is missing: the request says when the key expires",
             "Write how long a key shall live: 45d.",
         )
+    if driver.create.life is not None and driver.create.life <= rotation.overlap:
+        yield Finding(
+            (*at, "create", "life"),
+            "is not longer than overlap: a key would end while it is being given to readers",
+            "Make it a few times rotation.overlap.",
+        )
     if "label" not in words and driver.listing:
         yield Finding(
             (*at, "create"),

@@ -1,7 +1,7 @@
 """Contradictions within one request to a provider, explained in words [pure].
 
-Duty: hosts, headers and templates of a request.
-Not its duty: what the request is for (``rules_rotation``).
+Duty: hosts, headers and templates of a request; a proof, which is one.
+Not its duty: what else a request is for (``rules_drivers``).
 Rules: as in ``rules``. A key is sent nowhere but to the ``origins`` of the credential it
 belongs to: they are the list of allowed hosts.
 """
@@ -12,7 +12,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from broker.settings.domain_rotation import RequestSettings
+from broker.settings.domain import CredentialSettings
+from broker.settings.domain_rotation import ProveSettings, RequestSettings
 from broker.settings.findings import Finding
 from broker.settings.literals import names_a_secret
 from broker.settings.places import Path
@@ -74,6 +75,20 @@ def request_rules(
             yield Finding(
                 (*at, *path), f"has an unknown placeholder: {', '.join(odd)}", f"Here {may}."
             )
+
+
+def proof_rules(one: CredentialSettings, prove: ProveSettings, at: Path) -> Iterator[Finding]:
+    """Yield every finding about a proof of a credential's values."""
+    if one.use is None:
+        yield Finding(
+            at,
+            "cannot be sent: the credential does not say where the key goes in a request",
+            f"Write credentials.{one.name}.use, with the upstream in its origins.",
+        )
+    if prove.timeout <= 0:
+        yield Finding((*at, "timeout"), "leaves no time for a request", "Write 10s.")
+    origins = one.use.origins if one.use else None
+    yield from request_rules(prove.request, frozenset(), origins, one.name, at)
 
 
 def _url(url: str, origins: tuple[str, ...] | None, owner: str, at: Path) -> Iterator[Finding]:

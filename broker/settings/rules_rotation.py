@@ -22,7 +22,7 @@ from broker.settings.domain_rotation import (
 from broker.settings.findings import Finding
 from broker.settings.places import Path
 from broker.settings.rules_drivers import driver_rules, fields_of
-from broker.settings.rules_requests import request_rules
+from broker.settings.rules_requests import proof_rules
 from broker.settings.units import Misfit, is_loopback, origin
 
 POLL_JITTER: Final = 0.1
@@ -233,17 +233,16 @@ def _proof(
         yield Finding(
             at,
             "is missing: a new key replaces the old one without having been tried",
-            "Write a request that a good key is answered 2xx and a bad one 401 or 403.",
+            f"Write credentials.{one.name}.prove: a request that a good key is answered 2xx and a "
+            "bad one 401 or 403.",
             fatal=False,
         )
         return
-    if one.use is None:
+    if one.prove is None:
+        yield from proof_rules(one, prove, at)
+    elif prove != one.prove:
         yield Finding(
             at,
-            "cannot be sent: the credential does not say where the key goes in a request",
-            f"Write credentials.{one.name}.use, with the upstream in its origins.",
+            f"contradicts credentials.{one.name}.prove, which serves the rotation too",
+            "Keep one of the two.",
         )
-    if prove.timeout <= 0:
-        yield Finding((*at, "timeout"), "leaves no time for a request", "Write 10s.")
-    origins = one.use.origins if one.use else None
-    yield from request_rules(prove.request, frozenset(), origins, one.name, at)

@@ -25,11 +25,14 @@ from broker.settings.kinds import (
     Line,
     Name,
     Origin,
+    RefusalStatus,
     VaultPath,
     fault,
 )
+from broker.settings.schema_access import Policies, Role
 from broker.settings.schema_audit import Audit
-from broker.settings.schema_rotation import CredentialRotation, Kubernetes, Rotation
+from broker.settings.schema_limits import CallerLimits
+from broker.settings.schema_rotation import CredentialRotation, Kubernetes, Prove, Rotation
 from broker.settings.schema_tokens import Tokens
 from broker.settings.section import Section
 from broker.settings.units import Misfit
@@ -268,6 +271,18 @@ class Credential(Section):
         "60s", description="How often Vault is asked again after a refusal; at least 1s."
     )
     required: bool = Field(True, description="Whether readiness waits for it.")
+    prove: Prove | None = Field(
+        None,
+        description="The request that shows whether a value works: a new one is tried before it "
+        "is handed out, a reported one again. Serves `rotation` too. The value goes where `use` "
+        "says, and only to its `origins`.",
+    )
+    report_statuses: list[RefusalStatus] = Field(
+        [401],
+        min_length=1,
+        description="Statuses of the upstream that a report counts for; a 403 may be about the "
+        "account, so `[401, 403]` is a choice.",
+    )
     rotation: CredentialRotation | None = Field(
         None, description="How its upstream key is replaced; never when missing."
     )
@@ -303,6 +318,13 @@ class File(Section):
         {}, description="Callers by name; the name is a directory's name too."
     )
     credentials: dict[Name, Credential] = Field({}, description="Credentials by name.")
+    limits: CallerLimits = Field(
+        default_factory=CallerLimits, description="How often callers may ask."
+    )
+    roles: dict[Name, Role] = Field(
+        {}, description="Roles by name: who may have what, beside the clients' own lists."
+    )
+    policies: Policies = Field(default_factory=Policies, description="Policies in Cedar.")
     rotation: Rotation = Field(
         default_factory=Rotation, description="Who replaces the upstream keys themselves."
     )

@@ -228,8 +228,8 @@ class CredentialRotation(Section):
     )
     prove: Prove | None = Field(
         None,
-        description="The request that shows whether a key works; the key goes where the "
-        "credential's `use` says, and only to its `origins`.",
+        description="The request that shows whether a key works, as the credential's own `prove`, "
+        "which serves when this is missing; not both.",
     )
     orphans: Literal["refused", "accepted"] = Field(
         "refused",

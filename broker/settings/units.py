@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from ipaddress import IPv6Address, ip_address
+from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
@@ -23,6 +23,8 @@ NAME: Final = r"^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$"
 FIELD: Final = r"^[A-Za-z0-9_.-]{1,64}$"
 HEADER: Final = r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$"
 """A ``token`` of RFC 9110 section 5.6.2, which names of headers and cookies are."""
+DAY_TIME: Final = r"^(([01][0-9]|2[0-3]):[0-5][0-9]|24:00)$"
+TOOL_GLOB: Final = r"^[^\x00-\x1f\x7f?]{1,128}$"
 POINTER: Final = r"^(/([^~/]|~[01])*)*$"
 """A JSON pointer: empty for the whole, else ``/`` before each step (RFC 6901 section 3)."""
 
@@ -163,3 +165,44 @@ def vault_path(text: str) -> str:
             "Write names joined by single slashes, without spaces, '..', '?', '#' or '%'.",
         )
     return path
+
+
+def minutes(text: str) -> int:
+    """Read ``08:30`` as a minute of the day."""
+    hours, _, rest = text.partition(":")
+    return int(hours) * 60 + int(rest)
+
+
+def network(text: str) -> str:
+    """Read ``10.0.0.0/8`` or ``fd00::/8``; an address alone is a network of one.
+
+    Raises:
+        Misfit: no network, or one with bits set behind its prefix.
+    """
+    try:
+        loose = ip_network(text, strict=False)
+    except ValueError:
+        raise Misfit("is not a network", "Write address and prefix: 10.0.0.0/8.") from None
+    try:
+        ip_network(text)
+    except ValueError:
+        raise Misfit(
+            f"has bits set behind its prefix of {loose.prefixlen}",
+            f"Write {loose}, or a longer prefix.",
+        ) from None
+    return text
+
+
+def path_glob(text: str) -> str:
+    """Read a glob of paths in Vault: ``secret/mcp/*``, ``secret/**``.
+
+    Raises:
+        Misfit: not such a glob.
+    """
+    how = "Write the path as in Vault, mount included: secret/mcp/*, or secret/**."
+    parts = text.split("/")
+    if any(part in {"", ".", ".."} for part in parts) or re.search(r"[\x00-\x20\x7f?#%\\]", text):
+        raise Misfit("is not a glob of paths", how)
+    if any("**" in part and part != "**" for part in parts):
+        raise Misfit("has ** within a component", "Let ** stand alone between two slashes.")
+    return text

@@ -87,6 +87,8 @@ STEPS: Final = frozenset(
         "adopted",
         "swept",
         "orphan_seen",
+        "key_missing",
+        "restored",
         "suspected",
         "frozen",
         "unfrozen",
@@ -140,6 +142,20 @@ HANDOUT_SECONDS = Family(
     "broker_handout_seconds",
     "histogram",
     "Time to answer a hand-out, waits asked for by the caller left out.",
+)
+LIMITED = Family(
+    "broker_limited_total", "counter", "Hand-outs refused because of a limit, by who asked."
+)
+LIMIT_COUNTERS = Family("broker_limit_counters", "gauge", "Counters of limits held in memory.")
+LIMIT_DROPPED = Family(
+    "broker_limit_counters_dropped_total",
+    "counter",
+    "Counters of limits forgotten before their time, for want of room.",
+)
+FAILURES_LIMITED = Family(
+    "broker_failed_authentications_limited_total",
+    "counter",
+    "Failed authentications over the limit, which were answered 429.",
 )
 REPORTS = Family("broker_reports_total", "counter", "Reports of refused versions by result.")
 VAULT_REQUESTS = Family("broker_vault_requests_total", "counter", "Requests to Vault by status.")
@@ -219,6 +235,10 @@ FAMILIES: Final = (
     AUDIT_SEQUENCE,
     LOGS_DROPPED,
     EVENT_GAPS,
+    LIMITED,
+    LIMIT_COUNTERS,
+    LIMIT_DROPPED,
+    FAILURES_LIMITED,
     SCOPED_TOKENS,
     SCOPED_TOKEN_EVENTS,
     REVOCATIONS_AGE,

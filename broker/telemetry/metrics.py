@@ -1,8 +1,8 @@
 """Every metric of the broker: name, labels, recorder, and the text of a scrape.
 
 Duty: count what happened, remember a few moments, render them for Prometheus.
-Not its duty: rotations (``rotation``), serving the text (``api``), deciding what is alarming
-(``docs/metrics.md``).
+Not its duty: rotations (``rotation``) and limits (``limits``), serving the text (``api``),
+deciding what is alarming (``docs/metrics.md``).
 Rules:
 
 * a label value is a configured name, a word of a closed set, or ``other``: nothing that a
@@ -28,6 +28,7 @@ from broker import __version__
 from broker.clock import Clock, SystemClock
 from broker.telemetry import catalogue as c
 from broker.telemetry.exposition import Family, Histogram, escape, sliced
+from broker.telemetry.limits import LimitMetrics
 from broker.telemetry.rotation import RotationMetrics
 from broker.telemetry.tokens import TokenMetrics
 
@@ -80,6 +81,9 @@ class Metrics:
         self._clock = clock or SystemClock()
         self._started = self._clock.wall()
         self.rotation = RotationMetrics()
+        self.limits = LimitMetrics()
+        self.limited = self.limits.limited
+        self.failure_limited = self.limits.failure_limited
         self.tokens = TokenMetrics()
         self._credentials: dict[str, _Credential] = {}
         self._clients: frozenset[str] = frozenset()
@@ -115,6 +119,7 @@ class Metrics:
                 for pair in [pair for pair in known.handouts if pair[0] in gone]:
                     del known.handouts[pair]
         self._clients = remaining
+        self.limits.reconfigure(kept, remaining)
 
     # --- recorders ------------------------------------------------------------
 
@@ -249,6 +254,7 @@ class Metrics:
         )
         yield c.LOGS_DROPPED.head() + c.LOGS_DROPPED.line(self._logs_dropped)
         yield c.EVENT_GAPS.head() + c.EVENT_GAPS.line(self._event_gaps)
+        yield from self.limits.lines()
         yield from self.tokens.lines()
         yield from self.rotation.lines(wall)
 

@@ -24,14 +24,8 @@ from enum import Enum
 from math import inf
 from typing import Final
 
-FLOOR: Final = 1.0
-"""Least seconds between two attempts."""
-CAP: Final = 60.0
-"""Most seconds between two attempts that fail, unless Vault asks for more."""
-RETRY_AFTER_CAP: Final = 300.0
-"""Most seconds of ``Retry-After`` believed: nothing Vault says may stop the broker for good."""
-DENSE: Final = 5.0
-"""Seconds below which the nearing end does not press the waits any further."""
+from broker.vault.backoff import FLOOR, backoff
+
 SLOW: Final = 30.0
 """Least seconds before an attempt that somebody must first make possible."""
 JUMP: Final = 5.0
@@ -137,37 +131,13 @@ def retry(
         least: seconds to wait at least.
     """
     left = inf if life is None or life.expires_at <= now else life.expires_at - now
-    at = now + backoff(
-        failures=failures, jitter=jitter, left=left, retry_after=retry_after, least=least
-    )
+    at = now + backoff(failures, jitter, left=left, retry_after=retry_after, least=least)
     if life is None or left == inf or not life.extendable:
         return Step(Action.LOG_IN, at)
     # In the last half of the last third both ways are tried in turn: one may work.
     if left < life.full * LAST / 2 and failures % 2:
         return Step(Action.LOG_IN, at)
     return Step(Action.RENEW, at)
-
-
-def backoff(
-    *,
-    failures: int,
-    jitter: float,
-    left: float = inf,
-    retry_after: float | None = None,
-    least: float = FLOOR,
-) -> float:
-    """Seconds to wait: exponential with full jitter, at most half of what is ``left``.
-
-    Half, so that several attempts fit before the end; not below ``DENSE``, so that they
-    do not become a storm there.
-
-    Source: "full jitter", https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
-    """
-    ceiling = min(CAP, FLOOR * 2.0 ** min(failures, 16), max(left / 2, min(left, DENSE)))
-    delay = max(least, ceiling * jitter)
-    if retry_after is not None:
-        delay = max(delay, min(retry_after, RETRY_AFTER_CAP))
-    return delay
 
 
 def revocable_at(*, replaced_at: float, free_at: float, linger: float) -> float:

@@ -8,7 +8,7 @@ Rules:
   the ``default`` policy does and a role may leave out: tried once, after a login
   (a token given by file has been looked up to be taken in);
 * any other failure tells nothing;
-* two look-ups are never closer than ``plan.FLOOR``.
+* two look-ups are never closer than ``backoff.FLOOR``.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from math import inf
 
 from broker.clock import Clock
 from broker.errors import VaultDenied, VaultError
-from broker.vault import plan
+from broker.vault.backoff import FLOOR
 from broker.vault.generation import Generation
 from broker.vault.interface import VaultPort
 
@@ -61,7 +61,7 @@ class Pulse:
     async def _look_up(self, generation: Generation) -> bool | None:
         """What Vault says; the last answer again when asked too soon."""
         now = self._clock.now()
-        if now < self._asked_at + plan.FLOOR:
+        if now < self._asked_at + FLOOR:
             return self._answer if generation is self._asked_for else None
         self._asked_at, self._asked_for, self._answer = now, generation, None
         try:

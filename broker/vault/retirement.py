@@ -23,6 +23,7 @@ from typing import Final
 from broker.clock import Clock
 from broker.errors import VaultError, VaultRefused
 from broker.vault import plan
+from broker.vault.backoff import FLOOR, backoff
 from broker.vault.generation import Generation
 from broker.vault.interface import VaultPort
 
@@ -98,7 +99,7 @@ class Retirement:
         if not one.revocable:
             return one.generation.expires_at
         now, due = self._clock.now(), self._due(one)
-        look = now + POLL if due == inf else max(due, now + plan.FLOOR)
+        look = now + POLL if due == inf else max(due, now + FLOOR)
         return min(look, one.generation.expires_at)
 
     def _due(self, one: _Replaced) -> float:
@@ -127,7 +128,7 @@ class Retirement:
             await self._port.revoke_self(one.generation.token)
         except VaultError as error:
             one.failures += 1
-            wait = plan.backoff(failures=one.failures, jitter=self._rng.random())
+            wait = backoff(one.failures, self._rng.random())
             one.not_before = self._clock.now() + wait
             one.revocable = not isinstance(error, VaultRefused)
             log.warning("old Vault token %d could not be revoked: %s", number, error)

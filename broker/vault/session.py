@@ -25,6 +25,7 @@ from random import Random
 from broker.clock import Clock
 from broker.errors import LoginError, TokenUnfit, VaultDenied, VaultError, VaultRefused
 from broker.vault import plan
+from broker.vault.backoff import FLOOR, backoff
 from broker.vault.generation import Generation
 from broker.vault.interface import VaultPort
 from broker.vault.login import Login
@@ -197,7 +198,7 @@ class Session:
         """Log in when another token lies ready, however healthy the current one is."""
         failures = 0
         while True:
-            wait = plan.backoff(failures=failures, jitter=self._rng.random(), least=self._poll)
+            wait = backoff(failures, self._rng.random(), least=self._poll)
             await self._clock.sleep(wait)
             if self._tenure.closed or not self._login.changed():
                 failures = 0
@@ -237,7 +238,7 @@ class Session:
 
     async def _log_in(self) -> None:
         """One attempt: a new generation, or the reason why not."""
-        await self._clock.sleep_until(self._login_sent + plan.FLOOR)
+        await self._clock.sleep_until(self._login_sent + FLOOR)
         self._login_sent, offset = self._clock.now(), self._measure()
         try:
             grant = await self._login.login()

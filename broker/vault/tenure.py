@@ -24,6 +24,7 @@ from typing import Protocol
 from broker.clock import Clock
 from broker.errors import BrokerError, LoginError, TokenUnfit, VaultError, VaultUnavailable
 from broker.vault import plan
+from broker.vault.backoff import CAP, FLOOR, backoff
 from broker.vault.generation import Generation
 from broker.vault.interface import TokenGrant
 from broker.vault.plan import Action, Step, TokenLife
@@ -120,7 +121,7 @@ class Tenure:
         if before is not None and not before.ended and before.token == grant.token:
             failures = self._failures + 1
             self.extend(before, grant)
-            if self.step.action is Action.LOG_IN and self.step.at <= now + plan.FLOOR:
+            if self.step.action is Action.LOG_IN and self.step.at <= now + FLOOR:
                 # The file still holds the token that nears its end: no failure, no gain.
                 self._failures, jitter = failures, self._rng.random()
                 self.step = plan.retry(self.life, now=now, failures=failures, jitter=jitter)
@@ -170,7 +171,7 @@ class Tenure:
             failures=self._failures,
             jitter=self._rng.random(),
             retry_after=error.retry_after if isinstance(error, VaultUnavailable) else None,
-            least=plan.SLOW if isinstance(error, TokenUnfit) else plan.FLOOR,
+            least=plan.SLOW if isinstance(error, TokenUnfit) else FLOOR,
         )
         self.replanned.set()
         wait = self.step.at - now
@@ -179,12 +180,12 @@ class Tenure:
     def end(self, generation: Generation) -> None:
         """The current token is dead: expired, or Vault does not know it."""
         now = self._clock.now()
-        young = now < min(generation.expires_at, self._adopted_at + plan.CAP)
+        young = now < min(generation.expires_at, self._adopted_at + CAP)
         self._early_deaths = self._early_deaths + 1 if young else 0
         generation.ended = True
         self.life = None
         if self._early_deaths > 1:
-            at = now + plan.backoff(failures=self._early_deaths, jitter=self._rng.random())
+            at = now + backoff(self._early_deaths, self._rng.random())
         else:
             at = self.step.at if self._failures else now
         self.step = Step(Action.LOG_IN, at)
@@ -200,7 +201,7 @@ class Tenure:
             return
         self.current.expires_at = self.life.expires_at - seconds
         if not self._failures:
-            at = max(self._clock.now(), self.life.granted_at + plan.FLOOR)
+            at = max(self._clock.now(), self.life.granted_at + FLOOR)
             self.step = Step(Action.RENEW if self.life.extendable else Action.LOG_IN, at)
         self.announce()
 

@@ -15,6 +15,7 @@
 {{- with .Values.listeners.hosts -}}{{- $_ := set $listeners "hosts" . -}}{{- end -}}
 {{- $audit := dict "on_failure" .Values.audit.onFailure -}}
 {{- with .Values.audit.file -}}{{- $_ := set $audit "file" . -}}{{- end -}}
+{{- if .Values.audit.keySecret -}}{{- $_ := set $audit "key_file" "/etc/broker-audit/audit.key" -}}{{- end -}}
 {{- $clients := dict -}}
 {{- range $name, $server := .Values.servers -}}
 {{- $_ := set $clients $name (fromYaml (include "broker.config.client" (list $ $server))) -}}
@@ -26,7 +27,11 @@
 {{- if ne (include "broker.rotationMode" .) "off" -}}
 {{- $_ := set $config "rotation" (include "broker.config.rotation" . | fromJson) -}}
 {{- end -}}
-{{- toYaml $config -}}
+{{- $files := list -}}
+{{- range $name := keys .Values.policies | sortAlpha -}}{{- $files = append $files (printf "policies/%s" $name) -}}{{- end -}}
+{{- with $files -}}{{- $_ := set $config "policies" (dict "files" .) -}}{{- end -}}
+{{- /* The schema lets nothing through that stands above. */ -}}
+{{- merge $config (deepCopy .Values.settings) | toYaml -}}
 {{- end -}}
 
 {{- define "broker.config.tls" -}}
@@ -75,5 +80,8 @@ group: {{ int64 $root.Values.security.fsGroup }}
 {{- $_ := set $config.clients $name (omit $client "credentials") -}}
 {{- end -}}
 {{- with include "broker.rotations" . | fromJson -}}{{- $_ := set $config "rotations" . -}}{{- end -}}
-{{- omit $config "credentials" "log" | toJson | sha256sum -}}
+{{- $tokens := omit (default dict $config.tokens) "life" "max_life" -}}
+{{- $config = omit $config "credentials" "limits" "log" "policies" "roles" "tokens" -}}
+{{- with $tokens -}}{{- $_ := set $config "tokens" . -}}{{- end -}}
+{{- toJson $config | sha256sum -}}
 {{- end -}}

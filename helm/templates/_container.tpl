@@ -42,6 +42,9 @@
   volumeMounts:
     {{- include "broker.mounts" . | nindent 4 }}
     {{- if include "broker.rotatesHere" . }}{{- include "broker.kubernetesMount" . | nindent 4 }}{{- end }}
+    {{- if ne .Values.audit.volume.type "none" }}
+    - {name: broker-audit, mountPath: {{ dir .Values.audit.file }}}
+    {{- end }}
     {{- range $name, $server := .Values.servers }}
     - {name: broker-client-{{ $name }}, mountPath: /run/broker/{{ $name }}}
     {{- end }}

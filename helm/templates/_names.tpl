@@ -24,6 +24,10 @@
 {{- include "broker.suffixed" (list . "config") -}}
 {{- end -}}
 
+{{- define "broker.policiesName" -}}
+{{- include "broker.suffixed" (list . "policies") -}}
+{{- end -}}
+
 {{- define "broker.serviceAccountName" -}}
 {{- default (include "broker.fullname" .) .Values.serviceAccount.name -}}
 {{- end -}}
@@ -38,6 +42,14 @@ app.kubernetes.io/instance: {{ .Release.Name | trunc 63 | trimSuffix "-" }}
 {{- define "broker.selectorLabels" -}}
 {{ include "broker.releaseLabels" . }}
 app.kubernetes.io/component: servers
+{{- end -}}
+
+{{/* list constraints labels: topology spread of the pods with these labels. */}}
+{{- define "broker.spread" -}}
+{{- $selector := dict "labelSelector" (dict "matchLabels" (index . 1 | fromYaml)) -}}
+{{- $spread := list -}}
+{{- range index . 0 -}}{{- $spread = append $spread (merge (deepCopy .) $selector) -}}{{- end -}}
+{{- toYaml $spread -}}
 {{- end -}}
 
 {{- define "broker.labels" -}}

@@ -18,6 +18,12 @@
 {{- $_ := set $rules "sys/leases/renew" (list "update") -}}
 {{- $_ := set $rules "sys/leases/revoke" (list "update") -}}
 {{- end -}}
+{{- $tokens := default dict $root.Values.settings.tokens -}}
+{{- if and (eq $process "broker") (eq (default "pod" $tokens.store) "shared") -}}
+{{- $where := printf "%s/data/%s" (default "secret" $tokens.mount) (required "settings.tokens.path is missing: the store 'shared' keeps its key and revocations below it, each installation its own." $tokens.path) -}}
+{{- $_ := set $rules (printf "%s/key" $where) (list "create" "read") -}}
+{{- $_ := set $rules (printf "%s/revocations" $where) (list "create" "read" "update") -}}
+{{- end -}}
 {{- if or (eq $process "rotator") (include "broker.rotatesHere" $root) -}}
 {{- include "broker.policy.rotation" (list $root $rules) -}}
 {{- end -}}

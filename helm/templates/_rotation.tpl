@@ -57,13 +57,17 @@ matchExpressions: [{key: app.kubernetes.io/component, operator: NotIn, values: [
 {{- dict "mode" (include "broker.rotationMode" .) "installation" $rotation.installation "state" $state "election" $lease | toJson -}}
 {{- end -}}
 
-{{/* broker.yaml of the rotator: no clients, a role of its own, no lingering for servers. */}}
+{{/* broker.yaml of the rotator: a role of its own, no lingering for servers; no clients, and nothing that is about them. A volume
+     for the audit log is the servers' pods': its own records go to standard output. */}}
 {{- define "broker.rotatorConfig" -}}
 {{- $config := include "broker.config" . | fromYaml -}}
 {{- $_ := set $config.vault.auth "role" (include "broker.rotatorRole" .) -}}
 {{- $_ := set $config "clients" dict -}}
+{{- if ne .Values.audit.volume.type "none" -}}
+{{- $_ := set $config "audit" (omit $config.audit "file" "max_bytes" "keep" "sync") -}}
+{{- end -}}
 {{- $_ := set $config "stop" (dict "delay" "0s" "timeout" (printf "%ds" (int .Values.stop.brokerSeconds))) -}}
-{{- toYaml $config -}}
+{{- omit $config "limits" "policies" "roles" "tokens" | toYaml -}}
 {{- end -}}
 
 {{/* How each credential is rotated: a running broker cannot take a change of it over. JSON, {} when none is. */}}

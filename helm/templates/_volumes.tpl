@@ -6,6 +6,9 @@
 {{- if include "broker.rotatesHere" . }}
 {{ include "broker.kubernetesVolume" . }}
 {{- end }}
+{{- with include "broker.auditVolume" . }}
+{{ . }}
+{{- end }}
 {{- range $name, $server := .Values.servers }}
 - name: broker-client-{{ $name }}
   emptyDir: {medium: Memory, sizeLimit: 1Mi}
@@ -16,8 +19,20 @@
 {{- define "broker.processVolumes" -}}
 {{- $root := index . 0 -}}{{- $tls := $root.Values.vault.tls -}}
 - name: broker-config
+  {{- if and $root.Values.policies (ne (index . 1) (include "broker.rotatorConfigName" $root)) }}
+  projected:
+    sources:
+      - configMap: {name: {{ index . 1 }}}
+      - configMap:
+          name: {{ include "broker.policiesName" $root }}
+          items:
+            {{- range $name := keys $root.Values.policies | sortAlpha }}
+            - {key: {{ $name }}, path: policies/{{ $name }}}
+            {{- end }}
+  {{- else }}
   configMap:
     name: {{ index . 1 }}
+  {{- end }}
 - name: broker-token
   projected:
     defaultMode: 0440
@@ -48,6 +63,25 @@
     secretName: {{ . }}
     defaultMode: 0440
 {{- end }}
+{{- with $root.Values.audit.keySecret }}
+- name: broker-audit-key
+  secret:
+    secretName: {{ . }}
+    defaultMode: 0440
+    items: [{key: {{ $root.Values.audit.keyName | quote }}, path: audit.key}]
+{{- end }}
+{{- end -}}
+
+{{/* Where the servers' pods keep the audit log. */}}
+{{- define "broker.auditVolume" -}}
+{{- $volume := .Values.audit.volume -}}
+{{- if eq $volume.type "emptyDir" -}}
+- name: broker-audit
+  emptyDir: {sizeLimit: {{ $volume.size }}}
+{{- else if eq $volume.type "claim" -}}
+- name: broker-audit
+  persistentVolumeClaim: {claimName: {{ $volume.claim }}}
+{{- end -}}
 {{- end -}}
 
 {{/* Of the broker's container. */}}
@@ -61,6 +95,9 @@
 {{- end }}
 {{- if .Values.vault.tls.clientSecret }}
 - {name: broker-tls, mountPath: /etc/broker-tls, readOnly: true}
+{{- end }}
+{{- if .Values.audit.keySecret }}
+- {name: broker-audit-key, mountPath: /etc/broker-audit, readOnly: true}
 {{- end }}
 {{- end -}}
 

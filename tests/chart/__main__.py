@@ -9,12 +9,13 @@ import yaml
 from tests.chart.rendering import CHART, render
 from tests.chart.test_objects import SNAPSHOT
 from tests.chart.test_rendered import K8S, files, fixed
-from tests.chart.test_values import SCHEMA, definitions, table
+from tests.chart.test_values import SCHEMA, definitions, sections, table
 
 
 def main() -> None:
     """Write the files anew."""
     schema = SCHEMA | {"$defs": definitions()}
+    schema["properties"]["settings"] = sections()
     (CHART / "values.schema.json").write_text(json.dumps(schema, indent=2) + "\n")
     SNAPSHOT.write_text(yaml.safe_dump_all(render().objects))
     rendered = K8S / "rendered"

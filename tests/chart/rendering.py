@@ -170,6 +170,38 @@ CASES: dict[str, dict[str, Any]] = {
     },
     "no network policy": {"networkPolicy": {"enabled": False}},
     "an account of one's own": {"serviceAccount": {"create": False, "name": "mine"}},
+    "audit on a volume": {
+        "audit": {"file": "/var/log/broker/audit.log", "volume": {"type": "emptyDir"}},
+    },
+    "limits, and an audit log with a key that is rotated": {
+        "audit": {
+            "file": "/var/log/broker/audit.log",
+            "keySecret": "audit-key",
+            "volume": {"type": "emptyDir"},
+        },
+        "settings": {
+            "limits": {"failed_authentications": "10/minute"},
+            "audit": {"max_bytes": 104857600, "keep": 3, "sync": True},
+        },
+    },
+    "roles and policies": {
+        "policies": {"search.cedar": "permit (principal, action, resource);"},
+        "settings": {
+            "roles": {"search": {"callers": ["search-mcp"], "credentials": ["search-api"]}},
+            "policies": {"zone": "Europe/Berlin"},
+        },
+    },
+    "scoped tokens good at every replica": {
+        "deployment": {"replicas": 2},
+        "settings": {"tokens": {"store": "shared", "mount": "kv", "path": "broker/prod/tokens"}},
+    },
+    "audit on a claim": {
+        "audit": {
+            "file": "/var/lib/broker-audit/audit.log",
+            "volume": {"type": "claim", "claim": "audit"},
+        },
+        "deployment": {"strategy": {"type": "Recreate"}},
+    },
     "KV 1 and a written lease": {
         "credentials": {
             "old": {"source": {"kind": "kv", "mount": "kv1", "path": "old", "version": 1}},

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 
 import pytest
 import yaml
 
+from broker.errors import BrokerError
 from broker.telemetry.metrics import Metrics
 from tests.chart.rendering import CASES, CHART, ROOT, Release, render
 
@@ -114,3 +116,26 @@ def test_alerts_have_no_unknown_marks() -> None:
     for rule in yaml.safe_load((CHART / "files" / "alerts.yaml").read_text()):
         assert set(rule) == {"alert", "expr", "for", "severity", "summary", "description"}
         assert "PODS" in rule["expr"]
+
+
+def test_the_table_for_red_names_metrics_that_exist() -> None:
+    """README: symptom, metric, cause, remedy; labels are the metric's, words are told or codes."""
+    table = (ROOT / "README.md").read_text().partition("## When something is red")[2]
+    rows = re.findall(r"^\| (.*?) \| (.*?) \| (.*?) \| (.*?) \|$", table, re.MULTILINE)
+    assert rows[0][1] == "Metric"
+    known, seen = catalogue(), set()
+    codes = set(every_code(BrokerError))
+    for _, metrics, _, _ in rows[2:]:
+        found = re.findall(r'`(broker_\w+)\{(\w+)(?:=~|!=|=)"([^"]*)"\}`', metrics)
+        assert found or metrics.startswith("none: "), metrics
+        for name, label, word in found:
+            assert label in known[name]
+            assert f"`{word}`" in DOCUMENT or word in codes or word == ".+", word
+            seen.add(name)
+    assert len(seen) > 6
+
+
+def every_code(error: type[BrokerError]) -> Iterator[str]:
+    yield error.code
+    for below in error.__subclasses__():
+        yield from every_code(below)

@@ -26,12 +26,7 @@ from tests.chart.rendering import (
 )
 
 SNAPSHOT = Path(__file__).parent / "snapshots" / "minimal.yaml"
-MATRIX = [
-    (case, version)
-    for case in CASES
-    for version in VERSIONS
-    if version == "1.33.0" or case in {"minimal", "all extras"}
-]
+MATRIX = [(case, version) for case in CASES for version in VERSIONS]
 
 
 @pytest.mark.parametrize(("case", "version"), MATRIX)
@@ -192,6 +187,11 @@ HOT = [
     {"servers": {"search-mcp": {"credentials": ["search-api"]}}},
     {"log": {"level": "debug"}},
     {"audit": {"onFailure": "allow"}},
+    {"settings": {"limits": {"default": "5/second"}}},
+    {"settings": {"roles": {"search": {"callers": ["search-mcp"], "credentials": ["search-api"]}}}},
+    {"policies": {"a.cedar": "permit (principal, action, resource);"}},
+    {"settings": {"policies": {"zone": "Europe/Berlin"}}},
+    {"settings": {"tokens": {"life": "3m"}}},
 ]
 COLD = [
     {"vault": {"timeout": "5s"}},
@@ -200,6 +200,8 @@ COLD = [
     {"servers": {"search-mcp": {"proof": "token_and_uid"}}},
     {"audit": {"file": "/tmp/audit.log"}},
     {"stop": {"brokerSeconds": 30}},
+    {"audit": {"keySecret": "audit-key"}},
+    {"audit": {"file": "/var/log/b/a.log"}, "settings": {"audit": {"sync": True}}},
 ]
 
 
@@ -255,7 +257,10 @@ def test_the_check_runs_as_the_broker_would() -> None:
     pod = release.one("Pod")
     (check,) = pod["spec"]["containers"]
     assert pod["metadata"]["annotations"]["helm.sh/hook"] == "test"
-    assert check["args"] == ["check", "--config", "/etc/broker/broker.yaml"]
+    assert check["args"] == [
+        *("check", "--config", "/etc/broker/broker.yaml"),
+        *("--process", "broker"),
+    ]
     assert check["image"] == release.container("broker")["image"]
     assert pod["spec"]["serviceAccountName"] == release.pod["serviceAccountName"]
     volumes = {one["name"] for one in pod["spec"]["volumes"]}
@@ -271,7 +276,7 @@ def test_the_check_runs_as_the_broker_would() -> None:
 def test_mounts_have_their_volumes(case: str) -> None:
     """Every mount names a volume of its pod, and no path is mounted twice."""
     release = render(CASES[case])
-    for pod in (release.pod, release.one("Pod")["spec"]):
+    for pod in (release.pod, *(one["spec"] for one in release.all("Pod"))):
         volumes = [one["name"] for one in pod["volumes"]]
         assert len(set(volumes)) == len(volumes)
         for one in [*pod.get("initContainers", []), *pod["containers"]]:
@@ -284,7 +289,7 @@ def test_the_policy_has_what_each_source_needs() -> None:
     """Exact paths; KV 1 without data/, a written lease with update, leases only where some are."""
     notes = render(CASES["KV 1 and a written lease"]).notes
     lines = set(
-        re.findall(r'^  path "([^"]+)" \{ capabilities = \["(\w+)"\] \}$', notes, re.MULTILINE)
+        re.findall(r'^path "([^"]+)" \{ capabilities = \["(\w+)"\] \}$', notes, re.MULTILINE)
     )
     assert lines == {
         ("secret/data/search-api", "read"),

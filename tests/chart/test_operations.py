@@ -9,6 +9,7 @@ import yaml
 from broker.credentials import plan
 from broker.settings.domain import CredentialSettings, LimitSettings, SourceSettings
 from broker.vault import plan as token_plan
+from broker.vault.backoff import CAP, backoff
 from tests.chart.rendering import CHART, ROOT
 
 DOCUMENT = (ROOT / "docs" / "operations.md").read_text()
@@ -20,7 +21,7 @@ def test_shares_and_bounds_are_the_plans() -> None:
     assert round((plan.EARLY + plan.LATE) / 2, 9) == 0.65
     assert token_plan.LAST == 1 / 3
     assert "at least a third of its life left" in DOCUMENT
-    assert plan.BACKOFF_CAP == token_plan.CAP == 60.0
+    assert CAP == 60.0
     assert round(3600 * (1 - plan.LATE) / 60) == 18
     assert "an hour bridges at least 18 minutes" in DOCUMENT
     assert f"± {plan.SPREAD:.0%}".replace("%", " %") in DOCUMENT
@@ -28,7 +29,7 @@ def test_shares_and_bounds_are_the_plans() -> None:
 
 def test_failed_attempts_come_every_thirty_seconds_on_average() -> None:
     """The mean over all jitters, in a long outage of a value that is gone."""
-    waits = [plan.backoff(20, number / 1000) for number in range(1000)]
+    waits = [backoff(20, number / 1000) for number in range(1000)]
     mean = sum(waits) / len(waits)
     assert 29.5 < mean < 30.5
     assert round(200 * 3 / mean) == 20

@@ -41,10 +41,10 @@ def printed(release: Release) -> list[dict[str, tuple[str, ...]]]:
         {
             path: tuple(re.findall(r'"(\w+)"', capabilities))
             for path, capabilities in re.findall(
-                r'^  path "([^"]+)" \{ capabilities = \[([^\]]+)\] \}$', text, re.MULTILINE
+                r'^path "([^"]+)" \{ capabilities = \[([^\]]+)\] \}$', text, re.MULTILINE
             )
         }
-        for text in re.findall(r"<<'EOF_POLICY'\n(.*?)  EOF_POLICY", release.notes, re.DOTALL)
+        for text in re.findall(r"<<'EOF_POLICY'\n(.*?)EOF_POLICY", release.notes, re.DOTALL)
     ]
 
 
@@ -97,6 +97,28 @@ def rotator(release: Release) -> dict[str, Any]:
         one for one in release.all("Deployment") if one["metadata"]["name"].endswith("-rotator")
     )
     return found
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_rotator_is_checked_as_itself(case: str) -> None:
+    """'helm test' logs in as the rotator too: its account, image, configuration, and process."""
+    release = render(CASES[case])
+    checks = {one["spec"]["containers"][0]["args"][-1]: one for one in release.all("Pod")}
+    mode = CASES[case].get("rotation", {}).get("mode", "off")
+    assert set(checks) == {"broker", "rotator"} if mode == "rotator" else {"broker"}
+    if mode != "rotator":
+        return
+    pod = rotator(release)["spec"]["template"]["spec"]
+    check = checks["rotator"]["spec"]
+    (container,), (model,) = check["containers"], pod["containers"]
+    assert container["args"] == ["check", *model["args"][1:], "--process", "rotator"]
+    assert container["image"] == model["image"]
+    assert check["serviceAccountName"] == pod["serviceAccountName"]
+    volumes = {one["name"]: one for one in pod["volumes"]}
+    assert all(volumes[one["name"]] == one for one in check["volumes"])
+    mounted = {one["mountPath"] for one in container["volumeMounts"]}
+    assert mounted == {one["mountPath"] for one in model["volumeMounts"]} - {KUBERNETES}
+    assert checks["rotator"]["metadata"]["name"] != checks["broker"]["metadata"]["name"]
 
 
 def test_values_of_rotation_arrive_in_the_configuration() -> None:
@@ -220,8 +242,8 @@ def test_only_who_rotates_reaches_api_server_and_providers(case: str) -> None:
         assert (provider in reached) == rotates
         assert ("192.0.2.0/24" in reached) == (not own)
         assert '"6443"' in reached or "6443" in reached or not rotates
-    check = release.one("Pod")["metadata"]["labels"]
-    assert "8200" in egress(release, check)
+    for check in release.all("Pod"):
+        assert "8200" in egress(release, check["metadata"]["labels"])
 
 
 def test_a_provider_may_be_reached_as_an_upstream() -> None:
@@ -246,9 +268,13 @@ def test_service_and_budget_leave_the_rotator_alone(case: str) -> None:
     assert not selects(budget, labels)
     monitor = release.one("PodMonitor")["spec"]["selector"]
     assert selects(monitor, labels)
-    assert not selects(monitor, release.one("Pod")["metadata"]["labels"])
+    for check in release.all("Pod"):
+        assert not selects(monitor, check["metadata"]["labels"])
     deployments = release.all("Deployment")
     for one in deployments:
+        spec = one["spec"]["template"]["spec"]
+        for spread in spec["topologySpreadConstraints"]:
+            assert spread["labelSelector"] == one["spec"]["selector"], "each spreads its own pods"
         others = [each["spec"]["template"]["metadata"]["labels"] for each in deployments]
         assert sum(selects(one["spec"]["selector"], each) for each in others) == 1
 

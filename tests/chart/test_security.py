@@ -23,7 +23,7 @@ def release(request: pytest.FixtureRequest) -> Release:
 
 def pods(release: Release) -> list[dict[str, Any]]:
     deployed = [one["spec"]["template"]["spec"] for one in release.all("Deployment")]
-    return [*deployed, release.one("Pod")["spec"]]
+    return [*deployed, *(one["spec"] for one in release.all("Pod"))]
 
 
 def mounts(release: Release, container: str) -> dict[str, dict[str, Any]]:

@@ -108,6 +108,8 @@ def objects(schema: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Ma
 def test_the_schema_is_closed_and_knows_every_value() -> None:
     """Each mapping with known keys refuses others, and has exactly those of values.yaml."""
     for path, schema in objects(SCHEMA):
+        if path.partition(".")[0] == "settings":
+            continue  # the broker's own, compared below
         assert schema["additionalProperties"] is False, path
         here: Any = DEFAULTS
         for key in path.split(".") if path else []:
@@ -131,6 +133,10 @@ def test_the_schema_is_closed_and_knows_every_value() -> None:
         ({"serviceAccount": {"expirationSeconds": 60}}, "expirationSeconds"),
         ({"listeners": {"tcp": ["0.0.0.0:8210"]}}, "listeners/tcp"),
         ({"servers": {"Search": {"image": "x"}}}, "Search"),
+        ({"settings": {"vault": {"timeout": "1s"}}}, "vault"),
+        ({"settings": {"audit": {"file": "/a"}}}, "audit"),
+        ({"policies": {"Search.txt": "permit (principal, action, resource);"}}, "Search.txt"),
+        ({"audit": {"volume": {"type": "disk"}}}, "audit/volume/type"),
     ],
 )
 def test_typos_are_refused(change: dict[str, Any], word: str) -> None:
@@ -173,6 +179,20 @@ CONTRADICTIONS: list[tuple[dict[str, Any], str]] = [
     (
         merged(values("rotator"), {"networkPolicy": {"providers": []}}),
         "declare networkPolicy.providers",
+    ),
+    ({"audit": {"volume": {"type": "emptyDir"}}}, "in no directory of its own"),
+    ({"audit": {"volume": {"type": "emptyDir"}, "file": "/tmp/a"}}, "in no directory of its own"),
+    (
+        {"audit": {"volume": {"type": "claim"}, "file": "/var/log/broker/audit.log"}},
+        "name a PersistentVolumeClaim",
+    ),
+    (
+        merged(CASES["audit on a claim"], {"deployment": {"replicas": 2}}),
+        "two would write one file",
+    ),
+    (
+        merged(CASES["audit on a claim"], {"deployment": {"strategy": {"type": None}}}),
+        "two would write one file",
     ),
     ({"servers": {"other": {}}}, "servers.other.image is missing"),
     ({"servers": {"broker": {"image": "x"}}}, "choose another"),
@@ -252,16 +272,59 @@ def test_credentials_are_the_brokers_own() -> None:
 
 
 def definitions() -> dict[str, Any]:
-    """The broker's definition of a credential, and of all it refers to."""
+    """The broker's definition of a credential and of further sections, and of all they refer to."""
     ours = plain(json_schema()["$defs"])
     found: dict[str, Any] = {}
-    open_ends = ["Credential"]
+    open_ends = ["Credential", *referred(sections())]
     while open_ends:
         name = open_ends.pop()
         found[name] = ours[name]
-        names = re.findall(r'"#/\$defs/(\w+)"', json.dumps(ours[name]))
-        open_ends += [one for one in names if one not in found]
+        open_ends += [one for one in referred(ours[name]) if one not in found]
     return dict(sorted(found.items()))
+
+
+def referred(schema: Any) -> list[str]:
+    return re.findall(r'"#/\$defs/(\w+)"', json.dumps(schema))
+
+
+OWN = {"vault", "listeners", "clients", "credentials", "rotation", "kubernetes", "stop"}
+"""Sections of broker.yaml that other values make whole."""
+SHARED = {
+    "audit": {"file", "on_failure", "key_file"},
+    "log": {"level", "format"},
+    "policies": {"files"},
+}
+"""Keys that other values make, of sections that may have more."""
+
+
+def sections() -> dict[str, Any]:
+    """Schema of the value ``settings``: what the broker takes and no other value makes."""
+    ours = plain(json_schema())
+    found: dict[str, Any] = {}
+    for name, schema in ours["properties"].items():
+        if name in SHARED:
+            (definition,) = referred(schema)
+            section = ours["$defs"][definition]
+            left = {k: v for k, v in section["properties"].items() if k not in SHARED[name]}
+            if left:
+                found[name] = section | {"properties": left}
+        elif name not in OWN:
+            found[name] = schema
+    return {"type": "object", "additionalProperties": False, "properties": found}
+
+
+def test_further_sections_are_the_brokers_own() -> None:
+    """What no other value makes may be written under settings, and is judged by the same schema."""
+    assert SCHEMA["properties"]["settings"] == sections()
+    taken = set(sections()["properties"])
+    assert taken.isdisjoint(OWN)
+    made = set(yaml.safe_load(render(cases_of_everything()).config))
+    assert made <= OWN | set(SHARED)
+    assert set(json_schema()["properties"]) <= OWN | set(SHARED) | taken
+
+
+def cases_of_everything() -> dict[str, Any]:
+    return merged(CASES["all extras"], values("sidecar"))
 
 
 def plain(schema: Any) -> Any:
@@ -292,6 +355,9 @@ def used(path: str, default: Any) -> dict[str, Any] | None:
 
 PEER = [{"podSelector": {"matchLabels": {"a": "b"}}}]
 OTHER: dict[str, Any] = {
+    "policies": {"a.cedar": "permit (principal, action, resource);"},
+    "audit.volume.type": "emptyDir",
+    "audit.volume.size": "2Gi",
     "kubeVersion": "1.27.0",
     "image.digest": "sha256:" + "1" * 64,
     "image.pullPolicy": "Always",
@@ -349,6 +415,10 @@ OTHER: dict[str, Any] = {
 }
 CONTEXT: dict[str, dict[str, Any]] = {
     "vault.tls.caKey": {"vault": {"tls": {"caSecret": "ca"}}},
+    "audit.keyName": {"audit": {"keySecret": "audit"}},
+    "audit.volume.type": {"audit": {"file": "/var/log/broker/audit.log"}},
+    "audit.volume.size": CASES["audit on a volume"],
+    "audit.volume.claim": CASES["audit on a claim"],
     "networkPolicy.upstreamNames": {"networkPolicy": {"flavor": "cilium"}},
     "rotation": values("rotator"),
     "networkPolicy.apiServer.to": values("rotator"),
@@ -374,6 +444,8 @@ CONTEXT: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize(("path", "default", "_text"), list(described()), ids=lambda x: str(x)[:40])
 def test_every_value_is_used(path: str, default: str, _text: str) -> None:
     """Another value changes what is rendered."""
+    if path == "settings":
+        return  # tests/chart/test_sections.py has it
     context = CONTEXT.get(path) or CONTEXT.get(path.split(".")[0], {})
     if path.startswith("metrics.") and path.endswith(".enabled"):
         context = {}

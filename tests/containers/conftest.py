@@ -8,8 +8,8 @@ from contextlib import AbstractContextManager, contextmanager
 import docker
 import pytest
 
-from tests.containers import images
 from tests.containers.cluster import Cluster
+from tests.containers.images import Images
 from tests.containers.pod import Pod
 
 
@@ -22,30 +22,43 @@ def engine() -> Iterator[docker.DockerClient]:
 
 
 @pytest.fixture(scope="session")
-def base(engine: docker.DockerClient) -> str:
+def images(engine: docker.DockerClient) -> Iterator[Images]:
+    """All images of the tests; what was built for them is removed."""
+    images = Images(engine)
+    yield images
+    images.close()
+
+
+@pytest.fixture(scope="session")
+def base(images: Images) -> str:
     """The image that all others start from."""
-    return images.python_image(engine)
+    return images.python()
 
 
 @pytest.fixture(scope="session")
-def broker_image(engine: docker.DockerClient, base: str) -> str:
+def broker_image(images: Images) -> str:
     """The image under test."""
-    return images.broker_image(engine, base)
+    return images.broker("broker")
 
 
 @pytest.fixture(scope="session")
-def mcp_image(engine: docker.DockerClient, base: str) -> str:
+def rotator_image(images: Images) -> str:
+    """The image of whoever rotates."""
+    return images.broker("rotator")
+
+
+@pytest.fixture(scope="session")
+def mcp_image(images: Images) -> str:
     """The example MCP server's image."""
-    return images.mcp_image(engine, base)
+    return images.mcp()
 
 
 @pytest.fixture(scope="session")
 def cluster(
-    engine: docker.DockerClient, tmp_path_factory: pytest.TempPathFactory
+    engine: docker.DockerClient, images: Images, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Cluster]:
     """OpenBao, TokenReview and the search API on a network of their own."""
-    image = images.openbao_image(engine)
-    cluster = Cluster(engine, tmp_path_factory.mktemp("cluster"), image)
+    cluster = Cluster(engine, tmp_path_factory.mktemp("cluster"), images.openbao())
     try:
         cluster.start()
         yield cluster

@@ -80,7 +80,7 @@ def test_errors_and_variables_of_the_page_exist() -> None:
     """Its table names classes of the tree, with their word on trying again."""
     rows = re.findall(r"^\| `(\w+)` \|.*\| ([^|]+) \|$", PAGE, re.MULTILINE)
     table = [(name, verdict) for name, verdict in rows if hasattr(errors, name)]
-    assert len(table) == 8
+    assert len(table) == 12
     for name, verdict in table:
         assert getattr(errors, name).retryable is (verdict != "no"), name
     assert f"`{names.ENV_URL}`" in PAGE

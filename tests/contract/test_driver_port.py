@@ -59,7 +59,7 @@ def proof(origin: str, path: str) -> HttpProof:
         use=Use(name="x-api-key", field="api_key", origins=(origin,)),
     )
     exchange = Exchange(clock=CLOCK, timeout=5.0)
-    return HttpProof(spec, RequestTemplate("GET", origin + path), exchange)
+    return HttpProof(spec, RequestTemplate("GET", origin + path), exchange, clock=CLOCK)
 
 
 class SearchWorld:
@@ -234,6 +234,7 @@ async def test_a_new_key_works_and_is_proved(world: World) -> None:
 
     assert world.works(key)
     await world.driver.prove(key)
+    assert set(key.fields) == world.driver.capabilities.fields
 
 
 async def test_a_key_nobody_minted_fails_its_proof(world: World) -> None:

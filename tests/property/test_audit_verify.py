@@ -5,7 +5,8 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from broker.audit.verify import Verdict, Verifier, link_of
+from broker.audit.links import link_of
+from broker.audit.verify import Verdict, Verifier
 from tests.support.auditing import KEY, chained, full, plain
 
 LINES = list(chained([*full(), *plain(5)]))

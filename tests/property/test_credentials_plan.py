@@ -18,15 +18,13 @@ from broker.credentials.model import (
     Source,
 )
 from broker.credentials.plan import (
-    BACKOFF_CAP,
-    FLOOR,
     Action,
     Situation,
-    backoff,
     is_truncated,
     next_step,
 )
 from broker.secret import SecretValue
+from broker.vault.backoff import FLOOR
 from broker.vault.generation import Generation
 
 KEY = CredentialKey("c")
@@ -130,15 +128,6 @@ def test_a_fresh_lease_is_renewed_with_a_third_of_its_life_left(life: float, jit
     )
     assert step.action is Action.RENEW
     assert 0.6 * life <= step.at <= 0.7 * life
-
-
-@given(st.integers(0, 1000), jitters, st.floats(0.1, MONTHS))
-def test_backoff_has_a_floor_and_a_cap_below_the_remaining_life(
-    failures: int, jitter: float, remaining: float
-) -> None:
-    """At least the floor; at most the cap and a third of what is left of the life."""
-    wait = backoff(failures, jitter, remaining=remaining)
-    assert FLOOR <= wait <= max(FLOOR, min(BACKOFF_CAP, remaining / 3))
 
 
 @given(st.floats(1, 1e6), st.floats(0, 1e6))

@@ -18,6 +18,7 @@ import pytest
 from broker.audit.schema import json_schema
 from broker.cli.main import main
 from broker.demo.openbao import OpenBao
+from broker.demo.search_api import SearchApi
 from tests.conftest import KubernetesAuth
 from tests.support.broker_process import BrokerProcess
 from tests.support.patience import PATIENCE, until
@@ -171,6 +172,50 @@ def test_a_caller_gets_only_what_its_list_names(broker: BrokerProcess) -> None:
     assert anonymous.status_code == 401
     assert anonymous.headers["www-authenticate"].startswith("Bearer")
     assert broker.stop(signal.SIGINT) == 0
+
+
+def test_a_new_value_is_tried_before_it_is_handed_out(
+    directory: Path, openbao: OpenBao, kubernetes_auth: KubernetesAuth
+) -> None:
+    """One that the upstream refuses is not; the next good one is; a 403 counts where it is told."""
+    api, jwt = SearchApi(), directory / "jwt"
+    kubernetes_auth.project(jwt)
+    keys = [api.keys.mint("by hand")[1].reveal() for _ in range(2)]
+    openbao.admin.kv_write("secret", "app/search", {"api_key": keys[0]})
+    settings = config(openbao, jwt)
+    credential = settings["credentials"]["search-api"]
+    settings["credentials"] = {"search-api": credential}
+    settings["clients"] = {"search-mcp": {"credentials": ["search-api"]}}
+    credential["source"]["poll"] = "1s"
+    credential["use"]["origins"] = [api.address]
+    credential["prove"] = {"method": "GET", "url": f"{api.address}/key"}
+    credential["report_statuses"] = [401, 403]
+    process = BrokerProcess(directory, settings)
+    api.start()
+    try:
+        process.start()
+        first = process.get("search-api").json()
+        assert (first["data"], first["report_statuses"]) == ({"api_key": keys[0]}, [401, 403])
+        openbao.admin.kv_write("secret", "app/search", {"api_key": "canary-not-a-key"})
+        until(lambda: len(api.admin.proofs) >= 3)
+        assert process.get("search-api").json()["version"] == first["version"]
+        openbao.admin.kv_write("secret", "app/search", {"api_key": keys[1]})
+        until(lambda: process.get("search-api").json()["data"]["api_key"] == keys[1])
+        before = len(api.admin.proofs)
+        version = process.get("search-api").json()["version"]
+        report = process.http.post(
+            "/v1/credentials/search-api/reports",
+            json={"version": version, "status": 403},
+            headers={"Authorization": f"Bearer {process.token('search-mcp')}"},
+        )
+        assert (report.status_code, len(api.admin.proofs)) == (409, before + 1)
+        assert report.json()["state"] == "fresh"
+        assert process.stop() == 0
+        shown = process.logs() + process.audit_file.read_text()
+        assert not [text for text in (*keys, "canary-not-a-key") if text in shown]
+    finally:
+        process.close()
+        api.stop()
 
 
 def test_a_key_changed_behind_the_brokers_back_is_there_after_the_report(

@@ -148,6 +148,63 @@ def test_all_is_well(
     until(lambda: openbao.admin.leases(orders_database) == [])
 
 
+BESIDE_A_ROTATOR = """\
+vault:
+  address: {address}
+  auth: {{role: check, audience: vault, token_file: {token_file}}}
+clients: {{one: {{credentials: [billing]}}}}
+rotation: {{mode: rotator, installation: test}}
+credentials:
+  billing:
+    source: {{kind: kv, mount: secret, path: check/search}}
+    use: {{name: x-api-key, field: api_key, origins: ["https://a.example"]}}
+    rotation:
+      orphans: accepted
+      driver:
+        kind: http
+        auth: manager
+        create:
+          method: POST
+          url: https://a.example/keys
+          answer: {{fields: {{api_key: /key}}, id: /id}}
+        retire: {{method: DELETE, url: "https://a.example/keys/{{id}}"}}
+  manager:
+    source: {{kind: kv, mount: secret, path: {managed}}}
+    use: {{scheme: bearer, field: api_key, origins: ["https://a.example"]}}
+  ours:
+    source: {{kind: kv, mount: secret, path: {ours}}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("process", "read"), [("broker", {"billing", "ours"}), ("rotator", {"billing", "manager"})]
+)
+def test_each_process_is_checked_for_what_it_keeps(
+    openbao: OpenBao,
+    configuration: Configuration,
+    capsys: pytest.CaptureFixture[str],
+    process: str,
+    read: set[str],
+) -> None:
+    """A policy without what only the other process reads is no fault."""
+    openbao.admin.kv_write("secret", "check/own", {"api_key": VALUE})
+    own, others = "check/own", "not/ours"
+    text = BESIDE_A_ROTATOR.format(
+        address=configuration.address,
+        token_file=configuration.token_file,
+        managed=own if process == "rotator" else others,
+        ours=own if process == "broker" else others,
+    )
+    file = configuration.directory / "rotating.yaml"
+    file.write_text(text)
+    code = main(["check", "--config", str(file), "--process", process])
+    said = capsys.readouterr()
+    assert code == ExitCode.OK, said.out + said.err
+    assert VALUE not in said.out + said.err
+    subjects = [line.split()[1].rstrip(":") for line in said.out.splitlines()]
+    assert set(subjects) == {"configuration", "vault", "login"} | read
+
+
 @dataclass(frozen=True)
 class Broken:
     """One layer broken, and what must be said of it."""

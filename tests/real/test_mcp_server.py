@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import base64
 import logging
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any, Literal
+from urllib.parse import quote
 
 import psycopg
 import pytest
-from mcp import Client
+from mcp import Client, MCPError
+from mcp.server import MCPServer
+from mcp.server.mcpserver.exceptions import ToolError
 from psycopg import sql
 
+from broker.client.mcp import install
 from broker.client.testing import FakeBroker, header
 from broker.demo.mcp_server import FromBroker, FromEnvironment, Keys, create_server
 from broker.demo.postgres import DATABASE, Postgres
@@ -21,6 +26,7 @@ from broker.demo.serving import ServedApp
 pytestmark = pytest.mark.real
 
 Era = Literal["legacy", "2026-07-28"]
+CANARY = "canary/key+of a leaking server"
 ERAS: list[Era] = ["legacy", "2026-07-28"]
 
 
@@ -173,6 +179,53 @@ async def test_a_key_in_a_prompt_is_masked_in_the_servers_log(
         await client.call_tool("web_search", {"query": f"what is {text.reveal()}"})
     assert "what is ***" in caplog.text
     assert text.reveal() not in caplog.text
+
+
+@pytest.mark.parametrize("era", ERAS)
+async def test_no_answer_and_no_log_of_a_leaking_server_tells_the_key(
+    fake: FakeBroker, era: Era, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Over HTTP too: results, tool errors, crashes, protocol errors, logs and tracebacks."""
+    fake.put("leaked", {"api_key": CANARY})
+    server, broker = MCPServer("leaking"), fake.broker()
+
+    @server.tool()
+    async def leak(how: str) -> dict[str, str]:
+        """Leak the key in some way."""
+        key = (await broker.get("leaked")).value
+        encoded = base64.b64encode(f"user:{key}".encode()).decode()
+        logging.getLogger("leaking").warning("asked with %s and Basic %s", key, encoded)
+        match how:
+            case "result":
+                return {key: f"/?key={quote(key, safe='')}", "basic": encoded}
+            case "tool error":
+                raise ToolError(f"401 for {key}")
+            case "protocol error":
+                raise MCPError(-32000, f"401 for {key}", {"headers": [encoded]})
+        raise RuntimeError(f"401 for {key}")
+
+    install(server)
+    caplog.set_level(logging.DEBUG)
+    shown = []
+    app = server.streamable_http_app(stateless_http=True)
+    with ServedApp(app, lifespan=True) as served:
+        async with Client(f"{served.address}/mcp", mode=era) as client:
+            for how in ("result", "tool error", "crash"):
+                result = await client.call_tool("leak", {"how": how})
+                assert result.is_error is (how != "result")
+                shown.append(result.model_dump_json())
+            try:
+                await client.call_tool("leak", {"how": "protocol error"})
+            except MCPError as error:
+                shown.append(error.error.model_dump_json())
+    assert len(shown) == 4
+    for text in (*shown, caplog.text):
+        for form in (CANARY, quote(CANARY, safe=""), base64.b64encode(CANARY.encode())[4:-4]):
+            assert (form if isinstance(form, str) else form.decode()) not in text
+    assert "401 for ***" in shown[1]
+    assert "401 for ***" in shown[3]
+    assert "asked with *** and Basic" in caplog.text
+    assert "RuntimeError: 401 for ***" in caplog.text
 
 
 def test_a_dropped_user_is_refused(postgres: Postgres) -> None:

@@ -21,6 +21,7 @@ from broker.credentials.retire import Retirer
 from broker.credentials.store import CredentialStore
 from broker.errors import VaultError
 from broker.rotation.document import from_data
+from broker.rotation.drivers.port import Driver
 from broker.rotation.election import Always, Election
 from broker.rotation.footing import Deps
 from broker.rotation.model import KvPath, Label, Phase, Policy, RotationSpec, RotationState
@@ -61,6 +62,9 @@ class Follows:
 
     def on_change(self, callback: object) -> None:
         """Loops look at ``leading`` before each act anyway."""
+
+    async def ring(self) -> None:
+        """Nobody hears it: wishes are late, and found all the same."""
 
 
 @dataclass
@@ -103,6 +107,9 @@ class Replica:
 class RotationWorld:
     """All of it, on virtual time."""
 
+    reader = READER
+    readers: KvPath | None = READERS
+
     def __init__(self, *, seed: int = 1, installation: str = "prod") -> None:
         self.clock = VirtualClock()
         self.vault = VaultSimulator(self.clock)
@@ -144,7 +151,7 @@ class RotationWorld:
         said = Said()
         versions = count(1)
         keepers = Keepers(
-            [READER],
+            [self.reader],
             KeeperDeps(
                 clock=self.clock,
                 vault=vault,
@@ -159,12 +166,16 @@ class RotationWorld:
         )
         keepers.start()
         await keepers.settled(self.clock.now() + 60)
-        driver = HandledDriver(ProviderDriver(self.account, capabilities=self.capabilities), hands)
+        driver = HandledDriver(self.driver(vault, session), hands)
         election = election or Always()
         rotator, task = self._start(vault, session, keepers, driver, election)
         made = Replica(name, vault, session, store, keepers, election, driver, hands, rotator, task)
         self.replicas.append(made)
         return made
+
+    def driver(self, vault: HandledVault, session: SessionByHand) -> Driver:
+        """Of a new replica."""
+        return ProviderDriver(self.account, capabilities=self.capabilities)
 
     def _start(
         self,
@@ -175,7 +186,7 @@ class RotationWorld:
         election: Election,
     ) -> tuple[Rotator, asyncio.Task[None]]:
         rotator = Rotator(
-            [(RotationSpec(KEY, STATE, READERS, self.policy), driver)],
+            [(RotationSpec(KEY, STATE, self.readers, self.policy), driver)],
             Deps(
                 clock=self.clock,
                 documents=Documents(clock=self.clock, vault=vault, session=session),
@@ -229,8 +240,18 @@ class RotationWorld:
         return {name: str(text) for name, text in found.data.items()}
 
     def served_id(self) -> str:
-        note = read_note({name: SecretValue(text) for name, text in self.served().items()})
-        return "" if note is None else note.key_id
+        """Id of the key that readers are given; empty when they are given none."""
+        secret = self.served().get("api_key")
+        return next((key.key_id for key in self.account.keys.values() if key.secret == secret), "")
+
+    def withdrawn(self) -> bool:
+        """Whether a compromise has taken the key from the readers."""
+        try:
+            served = self.served()
+        except VaultError:
+            return False
+        note = read_note({name: SecretValue(text) for name, text in served.items()})
+        return note is not None and note.withdrawn_by != ""
 
     def own_keys(self) -> list[ProviderKey]:
         """Live keys of this installation, and the one it began with."""
@@ -308,7 +329,7 @@ class RotationWorld:
             await self.clock.sleep(20)
             state = self.state()
             done = state.phase is Phase.IDLE and state.wish is None and state.past
-            if done and len(self.own_keys()) == 1 and not state.staged:
+            if done and not self.withdrawn() and len(self.own_keys()) == 1 and not state.staged:
                 break
 
     def judged(self) -> list[str]:

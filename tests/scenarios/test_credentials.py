@@ -25,6 +25,7 @@ from broker.errors import (
     CredentialUnknown,
     ProofFailed,
     TaskEnded,
+    UpstreamUnavailable,
     VaultDenied,
     VaultError,
     VaultFailed,
@@ -485,10 +486,15 @@ class UpstreamProof:
 
     def __init__(self, *accepted: str) -> None:
         self.accepted = set(accepted)
-        self.asked = 0
+        self.asked = self.suspected = 0
+        self.down = False
+        """Nobody can tell."""
 
-    async def prove(self, snapshot: Snapshot) -> None:
+    async def prove(self, snapshot: Snapshot, *, suspect: bool) -> None:
         self.asked += 1
+        self.suspected += suspect
+        if self.down:
+            raise UpstreamUnavailable
         if snapshot.data["api_key"].reveal() not in self.accepted:
             raise ProofFailed
 
@@ -517,7 +523,101 @@ async def test_the_proofs_verdict_clears_a_suspicion() -> None:
         entry = await w.keepers.report(KV.key, version, 401)
         assert entry is not None
         assert entry.state is State.FRESH
-        assert proof.asked == 2
+        assert (proof.asked, proof.suspected) == (2, 1)
+
+
+async def test_a_reported_value_that_the_upstream_refuses_stays_and_says_so() -> None:
+    """There is no other: it is suspect for as long as Vault has nothing newer, and heals."""
+    proof = UpstreamProof("canary-key-1")
+    async with world(KV, proofs={"search-api": proof}) as w:
+        await w.until(20)
+        version = w.read(KV)
+        assert version is not None
+        proof.accepted.clear()
+        entry = await w.keepers.report(KV.key, version, 401)
+        assert entry is not None
+        assert entry.state is State.SUSPECT
+        await w.until(3 * 3600)  # beyond max_staleness: Vault confirms it all the while
+        assert w.read(KV) == version
+        assert w.state(KV) is State.SUSPECT
+        proof.accepted.add("canary-key-1")
+        await w.until(3 * 3600 + 90)
+        assert w.state(KV) is State.FRESH
+
+
+async def test_a_new_value_that_nobody_can_tell_of_waits_for_the_proof() -> None:
+    """While the old one lives; it is published as soon as the upstream answers again."""
+    proof = UpstreamProof("canary-key-1", "canary-key-2")
+    async with world(KV, proofs={"search-api": proof}) as w:
+        first = w.read(KV)
+        w.vault.server.kv.put("search-api", {"api_key": "canary-key-2"})
+        proof.down = True
+        await w.until(600)
+        assert w.read(KV) == first
+        assert w.entry(KV).reason == "upstream_unavailable"
+        proof.down = False
+        await w.until(670)
+        assert w.read(KV) not in (None, first)
+
+
+async def test_a_proof_comes_and_goes_with_a_reload() -> None:
+    """The value that is held stays; the next new one is tried, or no longer."""
+    proof = UpstreamProof("canary-key-1")
+    async with world(KV) as w:
+        first = w.read(KV)
+        await w.keepers.reconfigure([KV], proofs={"search-api": proof})
+        assert w.read(KV) == first
+        w.vault.server.kv.put("search-api", {"api_key": "canary-key-2"})
+        await w.until(120)
+        assert w.read(KV) == first
+        assert proof.asked > 0
+        await w.keepers.reconfigure([KV])
+        await w.until(190)
+        assert w.read(KV) not in (None, first)
+
+
+async def test_a_proof_that_is_down_for_good_costs_no_value() -> None:
+    """Before the old value ends the new one is published unproved: readers never lack one."""
+    proof = UpstreamProof("canary-key-1", "canary-key-2")
+    async with world(KV, proofs={"search-api": proof}) as w:
+        first = w.read(KV)
+        w.vault.server.kv.put("search-api", {"api_key": "canary-key-2"})
+        proof.down = True
+        for minute in range(1, 90):
+            await w.until(60 * minute)
+            assert w.read(KV) is not None
+        assert w.read(KV) != first
+
+
+async def test_a_first_value_is_there_although_nobody_can_tell() -> None:
+    """The upstream's outage does not keep the broker from getting ready; its refusal does."""
+    proof = UpstreamProof()
+    proof.down = True
+    async with world(KV, proofs={"search-api": proof}) as w:
+        assert w.read(KV) is not None
+    async with world(KV, proofs={"search-api": UpstreamProof()}, settle=False) as w:
+        await w.until(120)
+        assert w.read(KV) is None
+        assert w.entry(KV).reason == "proof_failed"
+
+
+async def test_a_leased_user_that_fails_its_proof_is_revoked_again() -> None:
+    """The old lease serves on; nothing is left behind for each attempt."""
+
+    class Refusing(UpstreamProof):
+        async def prove(self, snapshot: Snapshot, *, suspect: bool) -> None:
+            if self.down:
+                raise ProofFailed
+
+    proof = Refusing()
+    async with world(LEASED, proofs={"orders-db": proof}) as w:
+        first = w.read(LEASED)
+        proof.down = True
+        assert first is not None
+        await w.keepers.report(LEASED.key, first, 401)
+        await w.until(120)
+        assert w.read(LEASED) == first
+        assert len(w.vault.server.live_leases()) == 1
 
 
 async def test_an_answer_without_a_lease_is_refused_with_a_remedy() -> None:

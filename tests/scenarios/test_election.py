@@ -270,3 +270,69 @@ async def test_a_candidate_that_may_not_waits_and_heals() -> None:
         a.line.forbidden = False
         await asyncio.sleep(5)
         assert a.election.leading
+
+
+async def test_a_bell_calls_the_leader_at_its_next_renewal() -> None:
+    """Who does not lead rings once; the leader is called once, and goes on leading."""
+    async with candidates("a", "b", "c", together=False) as made:
+        a, b, c = made
+        await asyncio.sleep(1)
+        b.start()
+        c.start()
+        await asyncio.sleep(20)
+        before = len(a.changes)
+        await asyncio.gather(*(one.election.ring() for one in (b, c, b)))
+        await asyncio.sleep(2 * TIMES.retry_period + 0.1)
+        assert len(a.changes) == before + 1
+        assert a.changes[-1][1] is True
+        await asyncio.sleep(20)
+        assert len(a.changes) == before + 1
+        assert leaders(made) == ["a"]
+        assert a.objects.held is not None
+        assert not a.objects.held.bell
+
+
+async def test_a_storm_of_bells_costs_no_lead() -> None:
+    """Rung without pause for a minute, the Lease is renewed all the same."""
+    async with candidates("a", "b", together=False) as made:
+        a, b = made
+        await asyncio.sleep(1)
+        b.start()
+        await asyncio.sleep(10)
+        led = [change for change in a.changes if not change[1]]
+        for _ in range(600):
+            await b.election.ring()
+            await asyncio.sleep(0.1)
+        assert [change for change in a.changes if not change[1]] == led
+        assert leaders(made) == ["a"]
+
+
+async def test_a_bell_keeps_no_dead_leader_alive() -> None:
+    """It changes nothing of what candidates count by."""
+    async with candidates("a", "b", together=False) as made:
+        a, b = made
+        await asyncio.sleep(1)
+        b.start()
+        await asyncio.sleep(20)
+        await a.kill()
+        for _ in range(200):
+            await b.election.ring()
+            await asyncio.sleep(0.1)
+            if b.election.leading:
+                break
+        assert b.election.leading
+
+
+async def test_a_bell_that_cannot_be_rung_is_no_error() -> None:
+    """The API is away, or there is nobody to call: the wish is found without it."""
+    async with candidates("a") as (a,):
+        await a.election.ring()
+        await asyncio.sleep(5)
+        await a.election.ring()  # it leads itself
+        stranger = Candidate("b", a.objects)
+        stranger.line.away = True
+        await stranger.election.ring()
+        stranger.line.away, stranger.line.forbidden = False, True
+        await stranger.election.ring()
+        assert a.objects.held is not None
+        assert not a.objects.held.bell

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from random import Random
 
 import pytest
 
 from broker.errors import RotationFrozen, RotationRolledBack, RotationUnknown
-from broker.rotation.drivers.port import Capabilities
+from broker.kube.election import LeaseElection
+from broker.kube.plan import Times
 from broker.rotation.model import Label, Phase, Reason, Result
 from tests.scenarios.rotation_world import (
     KEY,
@@ -20,6 +22,7 @@ from tests.scenarios.rotation_world import (
     RotationWorld,
     rotation_world,
 )
+from tests.simulators.kubernetes import LeaseLine, Objects
 
 pytestmark = pytest.mark.looptime
 
@@ -312,6 +315,55 @@ class TestNeighbours:
             await world.settled()
             assert world.judged() == []
 
+    @pytest.mark.parametrize("wish", ["demand", "suspect", "freeze"])
+    async def test_a_wish_at_a_follower_reaches_the_leader_with_its_next_renewal(
+        self, wish: str
+    ) -> None:
+        """Within two seconds and some, not at the leader's next look half a minute later."""
+        policy = replace(POLICY, watch=30.0)
+        async with rotation_world(policy=policy, rotated=True) as world:
+            await world.end(world.replicas.pop(0))
+            objects = Objects()
+            elections = [
+                LeaseElection(
+                    LeaseLine(objects, world.clock),
+                    identity=name,
+                    times=Times(),
+                    clock=world.clock,
+                    rng=Random(name),
+                )
+                for name in ("leader", "follower")
+            ]
+            async with asyncio.TaskGroup() as group:
+                tasks = []
+                for election in elections:
+                    tasks.append(group.create_task(election.run()))
+                    await world.clock.sleep(0.5)
+                    await world.replica(f"pod-{len(tasks)}", election)
+                await world.clock.sleep(45)
+                assert [one.leading for one in elections] == [True, False]
+                follower = world.replicas[1].rotator
+                if wish == "suspect":
+                    await world.demand(1)
+                    await world.clock.sleep(5)
+                began = world.clock.now()
+                match wish:
+                    case "demand":
+                        outcome = await world.demand(1)
+                        assert outcome.result is Result.ROTATED
+                    case "suspect":
+                        proved = world.observed.kinds().count("proved")
+                        await follower.suspect(NAME)
+                        while world.observed.kinds().count("proved") == proved:
+                            await world.clock.sleep(0.1)
+                    case _:
+                        await follower.freeze(NAME, actor="night shift")
+                        while not world.replicas[0].rotator.status()[0].frozen:
+                            await world.clock.sleep(0.1)
+                assert world.clock.now() - began <= 3.5
+                for task in tasks:
+                    task.cancel()
+
     async def test_three_without_any_election(self) -> None:
         """Three that all lead make one key a rotation, and lose none."""
         async with rotation_world(replicas=3, rotated=True) as world:
@@ -352,9 +404,7 @@ class TestOtherDrivers:
     async def test_proved_only_after_the_promotion(self) -> None:
         """Such a key goes to readers first, and is taken back when its proof fails."""
         async with rotation_world(rotated=True) as world:
-            world.capabilities = Capabilities(
-                overlap=True, prove_first=False, rollback=True, list=True
-            )
+            world.capabilities = replace(world.capabilities, prove_first=False)
             await world.end(world.replicas[0])
             pod = await world.replica("late-prover")
             good = world.served_id()

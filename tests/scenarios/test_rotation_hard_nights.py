@@ -24,7 +24,8 @@ TAKEN_BACK = (
 COMPROMISED = (
     "write state: wish",
     "write state: withdrawing",
-    "delete readers",
+    "write readers: withdrawn",
+    "delete the stolen version",
     "retire the stolen key",
     "write state: intended",
     "create",

@@ -169,12 +169,13 @@ SCENARIOS = [
         calls={
             "lookup_self": [0],
             "login_kubernetes": [
-                *(0, 554.016, 574.134, 585.45, 591.816, 596.816, 599.408),
-                *(600.408 + 30 * n for n in range(11)),
+                *(0, 532.083, 552.835, 567.247, 577.255, 584.205, 589.031),
+                *(592.383, 594.71, 596.71, 598.71),
+                *(600.71 + 30 * n for n in range(11)),
             ],
         },
         generation=2,
-        gap=300.41,
+        gap=300.71,
     ),
     Scenario(
         "only renewal fails: in the last sixth a login is tried in turn",
@@ -183,8 +184,8 @@ SCENARIOS = [
         until=600,
         generation=2,
         calls={
-            "login_kubernetes": [0, 554.016],
-            "renew_self": [*after(370, *BACKOFF), 431, 461, 491, 518.25, 538.688],
+            "login_kubernetes": [0, 532.083],
+            "renew_self": [*after(370, *BACKOFF), 431, 459.167, 482.639, 502.199, 518.499],
         },
     ),
     Scenario(

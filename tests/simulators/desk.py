@@ -56,6 +56,12 @@ class AuditSimulator:
             raise AuditUnavailable
         self.lines.append(line)
 
+    def note(self, line: bytes) -> bool:
+        """See ``AuditLog.note``."""
+        if not self.broken:
+            self.lines.append(line)
+        return not self.broken
+
     def stage(self, line: bytes, settle: Settle) -> None:
         """See ``AuditLog.stage``; a turn of this log ends at once."""
         try:
@@ -68,6 +74,11 @@ class AuditSimulator:
     def commit(self) -> None:
         """See ``AuditLog.commit``."""
 
+    durable = False
+
+    async def synced(self) -> None:
+        """See ``AuditLog.synced``."""
+
 
 class RecorderSimulator:
     """Implements ``handout.ports.Recorder``."""
@@ -76,6 +87,8 @@ class RecorderSimulator:
         self.handouts: list[tuple[str, str, str]] = []
         self.reports: list[tuple[str, str]] = []
         self.seconds: list[float] = []
+        self.over: list[tuple[str, str]] = []
+        self.failures_over = 0
 
     def handout(self, name: str, client: str, result: str) -> None:
         """See ``Metrics.handout``."""
@@ -88,6 +101,14 @@ class RecorderSimulator:
     def report(self, name: str, result: str) -> None:
         """See ``Metrics.report``."""
         self.reports.append((name, result))
+
+    def limited(self, client: str, credential: str) -> None:
+        """See ``Metrics.limited``."""
+        self.over.append((client, credential))
+
+    def failure_limited(self) -> None:
+        """See ``Metrics.failure_limited``."""
+        self.failures_over += 1
 
 
 class ReportsSimulator:

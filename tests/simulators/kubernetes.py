@@ -44,11 +44,11 @@ class Objects:
             raise KubernetesConflict
         return self._write("create", record)
 
-    def update(self, record: Record, version: str) -> Held:
+    def update(self, record: Record, version: str, *, bell: bool = False) -> Held:
         """PUT."""
         if self.held is None or self.held.version != version:
             raise KubernetesConflict
-        return self._write("update", record)
+        return self._write("update", record, bell=bell)
 
     def delete(self) -> None:
         """DELETE, by somebody with kubectl."""
@@ -60,10 +60,10 @@ class Objects:
         self.versions += 1
         self.held = replace(self.held, version=str(self.versions))
 
-    def _write(self, how: str, record: Record) -> Held:
+    def _write(self, how: str, record: Record, *, bell: bool = False) -> Held:
         self.versions += 1
         self.writes.append((how, record))
-        self.held = Held(record, str(self.versions))
+        self.held = Held(record, str(self.versions), bell=bell)
         return self.held
 
 
@@ -94,10 +94,10 @@ class LeaseLine:
         await self._arrive()
         return await self._answer(self.objects.create(record))
 
-    async def update(self, record: Record, version: str) -> Held:
+    async def update(self, record: Record, version: str, *, bell: bool = False) -> Held:
         """PUT."""
         await self._arrive()
-        return await self._answer(self.objects.update(record, version))
+        return await self._answer(self.objects.update(record, version, bell=bell))
 
     async def _arrive(self) -> None:
         if self.hang:

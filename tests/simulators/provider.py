@@ -23,7 +23,9 @@ from broker.rotation.drivers.port import Capabilities, MintedKey
 from broker.rotation.model import Label, UpstreamKey
 from broker.secret import SecretValue
 
-ALL = Capabilities(overlap=True, prove_first=True, rollback=True, list=True)
+ALL = Capabilities(
+    overlap=True, prove_first=True, rollback=True, list=True, fields=frozenset({"api_key"})
+)
 
 
 @dataclass
@@ -34,8 +36,8 @@ class ProviderKey:
     label: str
     secret: str = field(repr=False)
     created_wall: float
-    accepted_wall: float
-    """From when the upstream accepts it."""
+    accepted_at: float
+    """From when the upstream accepts it, on ``Clock.now()``: clocks of ours do not move it."""
     expires_wall: float | None = None
     bad: bool = False
     """Never accepted."""
@@ -58,7 +60,7 @@ class ProviderSimulator:
     def seed(self, key_id: str, *, secret: str, label: str = "made by hand") -> ProviderKey:
         """A key somebody made before the broker came."""
         wall = self._clock.wall()
-        key = self.keys[key_id] = ProviderKey(key_id, label, secret, wall, wall)
+        key = self.keys[key_id] = ProviderKey(key_id, label, secret, wall, self._clock.now())
         return key
 
     def create(self, label: str) -> ProviderKey:
@@ -69,7 +71,7 @@ class ProviderSimulator:
             label,
             f"canary-secret-{number}",
             wall,
-            wall + self.settles_after,
+            self._clock.now() + self.settles_after,
             None if self.life is None else wall + self.life,
             bad=self.next_is_bad,
         )
@@ -95,7 +97,7 @@ class ProviderSimulator:
             key.secret == secret
             and key.retired_wall is None
             and not key.bad
-            and wall >= key.accepted_wall
+            and self._clock.now() >= key.accepted_at
             and (key.expires_wall is None or wall < key.expires_wall)
             for key in self.keys.values()
         )

@@ -11,11 +11,10 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, Literal, TypeAlias, TypeVar
 
-from broker.errors import UpstreamUnavailable, VaultUnreachable
-from broker.rotation.drivers.port import Capabilities, MintedKey
+from broker.errors import UpstreamMalformed, UpstreamUnavailable, VaultUnreachable
+from broker.rotation.drivers.port import Capabilities, Driver, MintedKey
 from broker.rotation.model import Label, UpstreamKey
 from broker.secret import SecretValue
-from tests.simulators.provider import ProviderDriver
 from tests.simulators.vault import VaultSimulator
 
 T = TypeVar("T")
@@ -128,12 +127,14 @@ class HandledVault(VaultSimulator):
 
 
 class HandledDriver:
-    """``Driver`` of one replica over the account that all share."""
+    """``Driver`` of one replica over the provider that all share."""
 
-    def __init__(self, driver: ProviderDriver, hands: Hands) -> None:
+    def __init__(self, driver: Driver, hands: Hands) -> None:
         self._driver, self._hands = driver, hands
         self.away = False
         """The provider answers nothing."""
+        self.garbage = False
+        """It makes keys, and its answers cannot be read."""
 
     @property
     def capabilities(self) -> Capabilities:
@@ -141,9 +142,12 @@ class HandledDriver:
 
     async def create(self, label: Label) -> MintedKey:
         self._there()
-        return await self._hands.carry(
+        key = await self._hands.carry(
             "create", lambda: self._driver.create(label), UpstreamUnavailable
         )
+        if self.garbage:
+            raise UpstreamMalformed
+        return key
 
     async def prove(self, key: MintedKey) -> None:
         self._there()

@@ -66,7 +66,15 @@ def full() -> list[bytes]:
         handout(TIME, "r1", "orders", WHO, VALUE, "ok", arguments),
         handout(TIME, "r2", "orders", WHO, VALUE, "not_modified", arguments),
         record.refusal_line(
-            TIME, "r3", "orders", WHO, "orders-db", "credential_unknown", "not_allowed", arguments
+            TIME,
+            "r3",
+            "orders",
+            WHO,
+            "orders-db",
+            "credential_unknown",
+            "not_allowed",
+            arguments,
+            7,
         ),
         record.report_line(TIME, "r4", "orders", WHO, "orders-db", "v-7f", 401, "newer"),
         lifecycle.token_line(TIME, "token_revoked", **TOKEN),

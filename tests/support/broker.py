@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -14,6 +14,9 @@ from typing import Any
 
 from broker.access.authorizer import ListAuthorizer
 from broker.access.caller import Callers, ClientSpec
+from broker.access.failed_authentications import FailedAuthentications
+from broker.access.limits import Limits
+from broker.access.principal import SubjectTokens
 from broker.access.tokens.minting import TokenDesk
 from broker.access.tokens.pod import PodTokens
 from broker.access.tokens.records import TokenLog
@@ -27,7 +30,7 @@ from broker.api.operations import create_operations_plane
 from broker.api.problems import Problems, RequestIds
 from broker.api.sockets import TcpAddress, UnixAddress
 from broker.audit.log import AuditLog
-from broker.audit.sinks import opener
+from broker.audit.sinks import Sink, opener
 from broker.clock import Clock, SystemClock
 from broker.credentials.model import (
     CredentialKey,
@@ -40,6 +43,8 @@ from broker.credentials.model import (
 )
 from broker.credentials.store import CredentialStore
 from broker.errors import CredentialUnknown
+from broker.handout.decisions import DecisionService
+from broker.handout.records import Records
 from broker.handout.service import HandoutService
 from broker.secret import SecretValue
 from broker.telemetry.events import Events
@@ -85,6 +90,9 @@ class Assembly:
         clock: the only source of time.
         clients: by default ``search-mcp`` with a token and ``uid-mcp`` by its uid.
         own_uid: taken for the broker's.
+        authorizer: decides.
+        tokens: verifies scoped tokens; None: none is good.
+        disk: stands between the audit and its file.
     """
 
     def __init__(
@@ -95,6 +103,9 @@ class Assembly:
         names: Iterable[str] = ("search-api", "orders-db", "hidden"),
         own_uid: int | None = None,
         max_wait: float = 60.0,
+        authorizer: type[ListAuthorizer] = ListAuthorizer,
+        tokens: SubjectTokens | None = None,
+        disk: Callable[[Sink], Sink] = lambda sink: sink,
         max_tokens: int = 1000,
     ) -> None:
         self.directory = directory
@@ -118,14 +129,17 @@ class Assembly:
         self.keepers = Keepers(self.store)
         self.metrics = Metrics(self.names, [one.name for one in clients])
         self.events = Events(self.metrics)
+        self.limits = Limits(self.clock)
+        self.failures = FailedAuthentications(self.clock, None)
         self.callers = Callers(
             self.clock, clients, own_uid=os.geteuid() + 1 if own_uid is None else own_uid
         )
         for client, token in (("search-mcp", TOKEN), ("other-mcp", OTHER_TOKEN)):
             self.callers.accept(client, sha256(token.encode()).digest())
         self.audit_file = directory / "audit.jsonl"
-        self.audit = AuditLog(opener(str(self.audit_file)), clock=self.clock, metrics=self.metrics)
-        self.authorizer = ListAuthorizer(clients, self.names)
+        open_file = opener(str(self.audit_file))
+        self.audit = AuditLog(lambda: disk(open_file()), clock=self.clock, metrics=self.metrics)
+        self.authorizer = authorizer(clients, self.names)
         self.token_log = TokenLog(
             clock=self.clock,
             audit=self.audit,
@@ -133,10 +147,11 @@ class Assembly:
             events=self.events,
             mask=lambda text: text.replace(SECRET, "***"),
         )
-        self.tokens = PodTokens(clock=self.clock, watch=self.token_log, most=max_tokens)
+        pod = PodTokens(clock=self.clock, watch=self.token_log, most=max_tokens)
+        self.tokens: SubjectTokens = pod if tokens is None else tokens
         self.desk = TokenDesk(
             clock=self.clock,
-            store=self.tokens,
+            store=pod,
             authorizer=self.authorizer,
             records=self.token_log,
             life=900.0,
@@ -153,6 +168,8 @@ class Assembly:
             reports=self.keepers,
             specs=self.specs,
             mask=lambda text: text.replace(SECRET, "***"),
+            limits=self.limits,
+            failures=self.failures,
             tokens=self.tokens,
             max_wait=max_wait,
         )
@@ -163,6 +180,16 @@ class Assembly:
         self.fast = FastHandout(self.service, self.problems, self.names, clock=self.clock)
         self.data = create_data_plane(
             service=self.service,
+            decisions=DecisionService(
+                self.authorizer,
+                Records(
+                    self.clock,
+                    self.audit,
+                    self.metrics,
+                    lambda text: text.replace(SECRET, "***"),
+                    digest_key=b"digest-key",
+                ),
+            ),
             events=self.events,
             problems=self.problems,
             clock=self.clock,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import pickle
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -199,12 +200,13 @@ async def test_a_line_has_an_end() -> None:
             {"parent", "child", "grandchild", "sibling", "other", "bob"},
         ),
     ],
-    ids=str,
+    ids=lambda value: f"{value.by}-{value.value}" if isinstance(value, Target) else "",
 )
 async def test_revoking(target: Target, alive: set[str]) -> None:
     """Each way of naming tokens ends those and all that came of them, and no others."""
     store, _ = pod(ManualClock())
-    tokens, ids = {}, {}
+    tokens: dict[str, Any] = {}
+    ids: dict[str, str] = {}
     lean = Wish("alice", ("search",), ())
     for name, wish, parent, caller in (
         ("parent", WISH, None, CALLER),

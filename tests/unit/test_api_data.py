@@ -16,8 +16,11 @@ import pytest
 
 from broker.access.authorizer import Decision, ListAuthorizer
 from broker.access.caller import ClientSpec
+from broker.access.failed_authentications import Rate
+from broker.access.limits import LimitRule
 from broker.access.principal import Principal
 from broker.api.sockets import TcpAddress, UnixAddress
+from broker.app.floods import tell_floods
 from broker.credentials.model import State
 from tests.simulators.clock import ManualClock
 from tests.simulators.sink import SinkSimulator
@@ -225,6 +228,49 @@ async def test_audit_that_cannot_be_written(served: Serving, fast: bool) -> None
     assert_problem(reply, 503, "audit_unavailable")
     assert int(reply.header("retry-after") or 0) > 0
     assert SECRET not in reply.body.decode()
+
+
+@BOTH
+async def test_over_its_limit_a_caller_is_told_when(fast: bool, tmp_path: Path) -> None:
+    """429 and Retry-After until the very moment at which the next one is allowed."""
+    clock = ManualClock()
+    async with serving(Assembly(tmp_path, clock=clock)) as served:
+        broker = served.broker
+        broker.publish()
+        broker.limits.configure([LimitRule("limits.rules.few", "2/minute")])
+        wire = await served.data(fast=fast)
+        assert (await wire.get(SEARCH, AUTH)).status == 200
+        clock.advance(20.0)
+        assert (await wire.get(SEARCH, AUTH)).status == 200
+        clock.advance(0.5)
+        reply = await wire.get(SEARCH, AUTH)
+        assert_problem(reply, 429, "too_many_requests")
+        assert reply.header("retry-after") == "40"  # 39.5, rounded up
+        clock.advance(39.25)
+        assert (await wire.get(SEARCH, AUTH)).status == 429
+        clock.advance(0.25)
+        assert (await wire.get(SEARCH, AUTH)).status == 200
+        # Another credential has a counter of its own; new limits count at once.
+        broker.limits.configure([])
+        assert [(await wire.get(SEARCH, AUTH)).status for _ in range(3)] == [200] * 3
+
+
+@BOTH
+async def test_a_flood_of_wrong_proofs_is_told_together(served: Serving, fast: bool) -> None:
+    """429 over the limit, one record for all of it; a right token is taken all the while."""
+    served.broker.failures.configure(Rate(3, 60))
+    wire = await served.data(fast=fast)
+    statuses = [(await wire.get(SEARCH, "Authorization: Bearer wrong")).status for _ in range(9)]
+    assert statuses == [401] * 3 + [429] * 6
+    assert (await wire.get(SEARCH, AUTH)).status == 200
+    records = [one for one in audited(served.broker) if one["kind"] == "refusal"]
+    assert [one["result"] for one in records] == [
+        *["caller_unauthenticated"] * 3,
+        "too_many_failures",
+    ]
+    tell_floods(served.broker.failures, served.broker.service)
+    told = [one for one in audited(served.broker) if one["kind"] == "refusal"][-1]
+    assert (told["result"], told["address"], told["count"]) == ("too_many_failures", "loopback", 5)
 
 
 @BOTH

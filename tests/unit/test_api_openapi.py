@@ -30,8 +30,8 @@ def test_every_route_is_described(assembly: Assembly) -> None:
     """Each operation has an id, a summary, its answers, and nothing of the framework's own."""
     told = describe(assembly.data)
     operations = [one for methods in told["paths"].values() for one in methods.values()]
-    assert len(operations) == 10
-    assert len({one["operationId"] for one in operations}) == 10
+    assert len(operations) == 11
+    assert len({one["operationId"] for one in operations}) == 11
     for one in operations:
         assert one["summary"]
         assert "422" not in one["responses"]

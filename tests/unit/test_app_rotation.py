@@ -182,7 +182,9 @@ async def test_a_report_outlives_a_rotation_that_cannot_be_told() -> None:
 class Provider:
     """A driver that makes one key."""
 
-    capabilities = Capabilities(overlap=True, prove_first=True, rollback=True, list=True)
+    capabilities = Capabilities(
+        overlap=True, prove_first=True, rollback=True, list=True, fields=frozenset({"api_key"})
+    )
     proved: tuple[str, ...] = ()
 
     def __init__(self, key: MintedKey) -> None:

@@ -11,6 +11,7 @@ import socket
 import stat
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from hypothesis import strategies as st
 
 from broker.audit import sinks
 from broker.audit.chain import BEGINNING, Chain, chain_of
-from broker.audit.log import AuditLog, Settle
+from broker.audit.log import GROUP, AuditLog, Settle
 from broker.clock import SystemClock
 from broker.errors import AuditUnavailable
 from tests.simulators.sink import SinkSimulator
@@ -221,6 +222,22 @@ class Told(list[tuple[int, bool]]):
         return lambda refusal: self.append((number, refusal is None))
 
 
+async def test_a_crowd_of_one_turn_is_written_in_groups() -> None:
+    """However many ask in one turn of the loop, no single step of it pays for all of them."""
+    sink, told, steps = SinkSimulator(), Told(), [0]
+    log, _ = make(sink)
+    for number in range(1000):
+        before = len(told)
+        log.stage(line(number), told.of(number))
+        steps.append(len(told) - before)
+    before = len(told)
+    await asyncio.sleep(0)
+    steps.append(len(told) - before)
+    assert told == [(number, True) for number in range(1000)]
+    assert sink.taken == b"".join(map(line, range(1000)))
+    assert max(steps) <= GROUP
+
+
 async def test_lines_of_one_turn_are_one_write() -> None:
     """Nobody is told before the write, and all are told after it, in order."""
     sink, told = SinkSimulator(), Told()
@@ -361,6 +378,82 @@ def test_whatever_the_target_does_the_chain_holds(
     assert not refused & set(there)
     assert set(there) <= set(accepted)
     assert len(accepted) == len(there) + lost
+
+
+# --- waiting for the disk ------------------------------------------------------------------
+
+
+class Disk(SinkSimulator):
+    """A target whose disk is as slow as a test wants, and may fail."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun, self.free = threading.Semaphore(0), threading.Semaphore(0)
+        self.synced: list[bytes] = []
+        self.broken = False
+
+    def sync(self) -> None:
+        """See ``Sink.sync``: what was written when it began is what it brings to the disk."""
+        written = self.taken
+        self.begun.release()
+        assert self.free.acquire(timeout=PATIENCE)
+        if self.broken:
+            raise OSError(errno.EIO, "Input/output error")
+        self.synced.append(written)
+
+
+async def test_an_answer_waits_for_a_sync_that_began_after_its_record() -> None:
+    """One that runs already is not enough; those who come meanwhile share the next."""
+    disk = Disk()
+    log, _ = make(disk, sync=True, chain=Chain())
+    assert log.durable
+    log.append(line(1))
+    first = asyncio.ensure_future(log.synced())
+    assert await asyncio.to_thread(disk.begun.acquire, timeout=PATIENCE)
+    log.append(line(2))
+    later = [asyncio.ensure_future(log.synced()) for _ in range(3)]
+    disk.free.release()
+    await first
+    assert not any(one.done() for one in later)
+    disk.free.release()
+    await asyncio.gather(*later)
+    assert len(disk.synced) == 2
+    assert disk.synced[1].count(b"\n") == 2
+    await log.synced()  # nothing new: no sync
+    assert await log.close(0.0) == 0
+
+
+@pytest.mark.parametrize("on_failure", ["refuse", "allow"])
+async def test_a_disk_that_fails_refuses_or_tells(
+    on_failure: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And what it did not confirm is not taken for durable by the next."""
+    disk = Disk()
+    log, _ = make(disk, sync=True, chain=Chain(), on_failure=on_failure)
+    disk.broken = True
+    disk.free.release()
+    log.append(line(1))
+    if on_failure == "refuse":
+        with pytest.raises(AuditUnavailable, match="Input/output"):
+            await log.synced()
+    else:
+        await log.synced()
+    assert "Input/output" in caplog.text
+    disk.broken = False
+    disk.free.release()
+    await log.synced()
+    assert len(disk.synced) == 1
+    await log.close(0.0)
+
+
+async def test_without_sync_nobody_waits() -> None:
+    """The usual case costs nothing."""
+    disk = Disk()
+    log, _ = make(disk, chain=Chain())
+    log.append(line(1))
+    await log.synced()
+    assert not log.durable
+    assert disk.synced == []
 
 
 # --- real targets ---------------------------------------------------------------------
@@ -538,3 +631,38 @@ def test_the_log_of_a_whole_process_goes_to_its_standard_output() -> None:
         [sys.executable, "-c", program], capture_output=True, check=True, timeout=PATIENCE
     )
     assert (done.stdout, done.stderr) == (b"one\ntwo\n", b"")
+
+
+def test_what_has_happened_is_noted_or_counted_as_lost() -> None:
+    """Nothing is refused for it; a gap record says that it is missing."""
+    sink = SinkSimulator(FULL)
+    log, counts = make(sink)
+    assert not log.note(line(1))
+    assert log.note(line(2))
+    gap, written = sink.taken.splitlines(keepends=True)
+    assert (json.loads(gap)["lost"], written) == (1, line(2))
+    assert counts == {"lost": 1, "written": 1}
+    sink.then(FULL)
+    with pytest.raises(AuditUnavailable):
+        log.append(line(3))
+
+
+def test_a_closed_log_writes_to_nobody(tmp_path: Path) -> None:
+    """The number of its descriptor may be a peer's by then: a late record is refused."""
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+    theirs, ours = os.pipe()
+    os.set_blocking(theirs, False)
+    log = AuditLog(sinks.opener(str(fifo)), clock=SystemClock(), metrics=Counts())
+    log.append(line(1))
+    asyncio.run(log.close(0.0))
+    peer = os.dup(ours)
+    try:
+        with pytest.raises(AuditUnavailable):
+            log.append(line(2))
+        with pytest.raises(BlockingIOError):
+            os.read(theirs, 100)
+    finally:
+        for descriptor in (reader, theirs, ours, peer):
+            os.close(descriptor)

@@ -6,7 +6,9 @@ import pytest
 
 from broker.audit.chain import BEGINNING, chain_of
 from broker.audit.lifecycle import head_line
-from broker.audit.verify import KEPT, Head, Verdict, Verifier, link_of, read_head
+from broker.audit.links import Head, link_of, read_head
+from broker.audit.record import gap_line
+from broker.audit.verify import KEPT, Verdict, Verifier
 from tests.support.auditing import KEY, TIME, chained, full, plain
 
 LINES = list(chained(plain(6)))
@@ -228,10 +230,29 @@ def test_a_new_chain_is_told() -> None:
 
 
 def test_pieces_are_no_records_and_no_fault() -> None:
-    """What a full disk cut off stands on a line of its own, and the next record takes its place."""
-    piece = LINES[3][:60]
-    verdict = judge([*LINES[:3], piece + b"\n", *LINES[3:], piece])
-    assert [(one.line, one.note) for one in verdict.findings] == [(4, True), (8, True)]
+    """What could not be written whole, before the record that says so, or at the very end."""
+    lines = list(chained([*plain(3), gap_line(TIME, 0), *plain(2), full()[0]]))
+    for size in (1, 5, 60, len(lines[3]) - 20):
+        piece = lines[3][:size]
+        verdict = judge([*lines[:3], piece + b"\n", *lines[3:6], piece + b"\n", lines[6]])
+        assert [(one.line, one.note) for one in verdict.findings] == [(4, True), (8, True)]
+    at_the_end = judge([*lines, lines[3][:60]])
+    assert [(one.line, one.note) for one in at_the_end.findings] == [(8, True)]
+
+
+def test_what_only_looks_like_a_piece_is_a_fault() -> None:
+    """Between two records that follow each other nothing could not be written."""
+    piece = LINES[3][:60] + b"\n"
+    assert [place for place, _ in told(judge([*LINES[:3], piece, *LINES[3:]]))] == [4]
+    assert [place for place, _ in told(judge([*LINES[:3], piece, piece, *LINES[3:]]))] == [4, 5]
+    assert [place for place, _ in told(judge([*LINES[:3], piece, *LINES[4:]]))] == [5, 4]
+    assert told(judge([*LINES[:5], LINES[5][:-2]]))
+
+
+def test_a_line_end_that_begins_a_file_is_no_fault() -> None:
+    """The rest of what closes a piece goes to the file that was opened meanwhile."""
+    verdict = judge(LINES[:3], [b"\n", *LINES[3:]])
+    assert [one.note for one in verdict.findings] == [True]
 
 
 def test_a_record_without_a_line_end_is_told() -> None:

@@ -40,6 +40,7 @@ class Upstream:
         self.redirects: dict[str, tuple[int, str]] = {}
         self.seen: list[tuple[str, str, str]] = []
         """Method, URL without query, and key, of each request as it is on the wire."""
+        self.refusal = 401
         self.wire: list[bytes] = []
         """All that a transport would send of each request, body aside."""
         self.bodies: list[bytes] = []
@@ -54,7 +55,7 @@ class Upstream:
         if url in self.redirects:
             status, location = self.redirects[url]
             return self.library.Response(status, headers={"Location": location})
-        return self.library.Response(200 if key == self.key else 401, json={"path": url})
+        return self.library.Response(200 if key == self.key else self.refusal, json={"path": url})
 
     def keys(self) -> dict[str, set[str]]:
         """Origin to the keys it saw."""
@@ -256,6 +257,21 @@ def test_a_401_is_reported_and_retried_once_with_the_newer_version(caller: Calle
     assert [key for _, _, key in caller.upstream.seen] == [KEY, NEWER]
     assert caller.upstream.bodies == [b'{"q":"x"}'] * 2
     assert [(r.version, r.status) for r in caller.fake.reported] == [("v1", 401)]
+
+
+@pytest.mark.parametrize(("statuses", "sent"), [((401,), 1), ((401, 403), 2)])
+def test_a_403_counts_when_the_hand_out_says_so(
+    caller: Caller, statuses: tuple[int, ...], sent: int
+) -> None:
+    """Else it may be about the account, and is the author's to read."""
+    caller.upstream.refusal = 403
+    caller.upstream.key = NEWER
+    caller.fake.put("search-api", {"api_key": KEY}, report_statuses=statuses)
+    caller.fake.put_on_report("search-api", {"api_key": NEWER})
+    response = caller.send("GET", f"{HOME}/search")
+    assert response.status_code == (200 if sent == 2 else 403)
+    assert len(caller.upstream.seen) == sent
+    assert [report.status for report in caller.fake.reported] == [403] * (sent - 1)
 
 
 def test_a_401_without_anything_newer_is_returned(caller: Caller) -> None:

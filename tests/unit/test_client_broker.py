@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import httpx2
@@ -20,6 +21,8 @@ from broker.errors import (
     CredentialUnavailable,
     CredentialUnknown,
     SettingsError,
+    TooManyFailures,
+    TooManyRequests,
 )
 from tests.simulators.clock import EPOCH, VirtualClock
 
@@ -363,6 +366,64 @@ async def test_the_token_file_is_read_again_after_a_401(fake: FakeBroker, tmp_pa
     assert (await broker.get("search-api")).value == KEY
     sent = [asked.headers["authorization"] for asked in fake.asked]
     assert sent == ["Bearer first", "Bearer first", "Bearer second"]
+
+
+class LimitedBroker(FakeBroker):
+    """Answers every request, or every wrong token, with a 429."""
+
+    error: TooManyRequests | None = None
+
+    def _answer(self, request: httpx2.Request, headers: Mapping[str, str]) -> httpx2.Response:
+        if self.error is not None:
+            raise self.error
+        try:
+            return super()._answer(request, headers)
+        except CallerUnauthenticated as error:
+            raise TooManyFailures(retry_after=20.0) from error
+
+
+@pytest.fixture
+def limited() -> LimitedBroker:
+    fake = LimitedBroker(clock=VirtualClock())
+    fake.put("search-api", {"api_key": KEY})
+    return fake
+
+
+async def test_the_token_file_is_read_again_when_too_many_authentications_failed(
+    limited: LimitedBroker, tmp_path: Path
+) -> None:
+    """A neighbour that floods the broker with wrong tokens does not lock this client out."""
+    path = tmp_path / "client-token"
+    path.write_text("first")
+    limited.token = "second"
+    broker = limited.broker(token_file=str(path))
+    with pytest.raises(TooManyFailures) as caught:
+        await broker.get("search-api")
+    assert (caught.value.retry_after, caught.value.retryable) == (20.0, True)
+    assert len(limited.asked) == 1
+    path.write_text("second")
+    assert (await broker.get("search-api")).value == KEY
+
+
+async def test_a_limit_is_an_error_that_says_when_to_ask_again(limited: LimitedBroker) -> None:
+    """It is asked once; nothing is asked in between by itself."""
+    limited.error = TooManyRequests(retry_after=41.5)
+    with pytest.raises(TooManyRequests) as caught:
+        await limited.broker().get("search-api")
+    assert type(caught.value) is TooManyRequests
+    assert caught.value.retry_after == 42.0
+    assert len(limited.asked) == 1
+
+
+async def test_a_limit_takes_no_value_away(limited: LimitedBroker) -> None:
+    """What may still be used is given, if not for as long as was wished; afterwards no more."""
+    broker = limited.broker()
+    await broker.get("search-api")
+    limited.error = TooManyRequests(retry_after=600.0)
+    assert (await broker.get("search-api", lasting=60)).value == KEY
+    await asyncio.sleep(31)
+    with pytest.raises(TooManyRequests):
+        await broker.get("search-api")
 
 
 async def test_a_wrong_token_is_an_error_after_one_reading(

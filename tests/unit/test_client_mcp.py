@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,7 +17,12 @@ from mcp.types import TextContent
 from broker.client import redaction
 from broker.client.mcp import install, text_for_model
 from broker.client.testing import FakeBroker
-from broker.errors import BrokerUnreachable, CredentialUnavailable, CredentialUnknown
+from broker.errors import (
+    BrokerUnreachable,
+    CredentialUnavailable,
+    CredentialUnknown,
+    TooManyRequests,
+)
 from tests.simulators.clock import EPOCH, ManualClock
 
 KEY = "canary-key-of-the-mcp-test"
@@ -157,6 +164,12 @@ def test_text_without_times() -> None:
     assert text_for_model(BrokerUnreachable("No answer."), wall=EPOCH) == (
         "No answer. Trying again later can help."
     )
+    assert text_for_model(TooManyRequests("Too often."), wall=EPOCH) == (
+        "Too often. Trying again later can help."
+    )
+    assert text_for_model(TooManyRequests("Too often.", retry_after=11.5), wall=EPOCH) == (
+        "Too often. Trying again in 12 s can help."
+    )
     assert text_for_model(CredentialUnknown("None."), wall=EPOCH) == (
         "None. Trying again will not help."
     )
@@ -164,9 +177,10 @@ def test_text_without_times() -> None:
 
 @pytest.fixture
 def masked_logs() -> Iterator[None]:
-    factory = logging.getLogRecordFactory()
+    factory, hooks = logging.getLogRecordFactory(), (sys.excepthook, threading.excepthook)
     yield
     logging.setLogRecordFactory(factory)
+    sys.excepthook, threading.excepthook = hooks
 
 
 @pytest.mark.usefixtures("masked_logs")

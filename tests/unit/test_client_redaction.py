@@ -6,6 +6,9 @@ import base64
 import io
 import json
 import logging
+import subprocess
+import sys
+import threading
 from collections.abc import Iterator
 from types import MappingProxyType
 from typing import Any
@@ -41,6 +44,7 @@ def stream() -> Iterator[io.StringIO]:
     handler = logging.StreamHandler(stream)
     handler.setFormatter(Json())
     logger, factory = logging.getLogger("mcp"), logging.getLogRecordFactory()
+    hooks = sys.excepthook, threading.excepthook
     logger.addHandler(handler)
     redaction.learn(credential(KEY))
     redaction.install()
@@ -48,6 +52,7 @@ def stream() -> Iterator[io.StringIO]:
     yield stream
     logger.removeHandler(handler)
     logging.setLogRecordFactory(factory)
+    sys.excepthook, threading.excepthook = hooks
 
 
 log = logging.getLogger("mcp.some.module")
@@ -144,3 +149,56 @@ def test_values_stay_masked_for_as_long_as_somebody_may_use_them() -> None:
         memory.learn(credential(key, f"v{number}"))
         memory.learn(credential(key, f"v{number}"))
     assert memory.mask(" ".join(keys)) == " ".join([keys[0]] + ["***"] * KEPT_VERSIONS)
+
+
+def test_patterns_mask_in_records_too() -> None:
+    """Besides what was handed out; the same one twice counts once."""
+    memory = Memory()
+    memory.learn(credential(KEY))
+    memory.add([r"ghp_\w+"])
+    memory.add([r"ghp_\w+", r"(?<=sig=)[0-9a-f]+"])
+    assert memory.mask(f"{KEY} ghp_abc sig=0af x") == "*** *** sig=*** x"
+    assert memory.tells(["a", "ghp_abc"])
+    assert memory.tells(["a", KEY])
+    assert not memory.tells(["a", "b"])
+
+
+DYING = """
+import sys, threading
+from types import MappingProxyType
+from broker.client import redaction
+from broker.client.credential import Credential
+from broker.secret import SecretValue
+
+key = "canary-" + "key-of-a-dying-process"
+data = MappingProxyType({"api_key": SecretValue(key)})
+redaction.learn(Credential("a", "v", data, None, "fresh", 0.0, None, 30.0, 30.0, 0.0))
+redaction.install(patterns=["ghp_[0-9]+"])
+redaction.install()
+
+def fail(text):
+    raise ValueError(f"refused: {text}")
+
+for text in (key, "plain", "ghp_1234"):
+    thread = threading.Thread(target=fail, args=(text,), name="worker")
+    thread.start()
+    thread.join()
+try:
+    fail(key)
+except ValueError as error:
+    raise RuntimeError("the end") from error
+"""
+
+
+def test_no_traceback_of_a_dying_process_or_thread_shows_the_key() -> None:
+    """What Python prints by itself is masked; what tells nothing is printed as ever."""
+    done = subprocess.run(
+        [sys.executable, "-c", DYING], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 1
+    assert "key-of-a-dying-process" not in done.stderr
+    assert "ghp_1234" not in done.stderr
+    assert done.stderr.count("ValueError: refused: ***") == 3
+    assert done.stderr.count("ValueError: refused: plain") == 1
+    assert done.stderr.count("Exception in thread worker") == 3
+    assert done.stderr.rstrip().endswith("RuntimeError: the end")

@@ -18,6 +18,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from broker.app.proofs import proofs
 from broker.app.rotation import LEASE
 from broker.app.rotation_drivers import DriverParts, drivers
 from broker.cli.exit_codes import ExitCode
@@ -172,7 +173,9 @@ def example_driver(address: str) -> Driver:
     key = CredentialKey("elastic-manager")
     snapshot = Snapshot(key, "v", data, CLOCK.now(), CLOCK.now())
     store.publish(Entry(key, State.FRESH, snapshot, expires_at=inf))
-    parts = DriverParts(CLOCK, SystemRandom(), store, vault, SessionByHand(vault))
+    parts = DriverParts(
+        CLOCK, SystemRandom(), store, vault, SessionByHand(vault), proofs(settings, CLOCK)
+    )
     return drivers(settings, parts)["elastic"]
 
 

@@ -44,6 +44,10 @@ class Tokens:
         self._grant = None
         self.generation += 1
 
+    def expire(self) -> None:
+        """An end by time, which moves no generation."""
+        self._grant = None
+
 
 class TwoOf:
     """Implements ``passes.Limits``: two hand-outs, then a wait."""
@@ -114,7 +118,7 @@ class Door:
         request = self._desk.request(tool=self._tool)
         now, wall = clock.now(), clock.wall()
         held = self.held
-        if held is None or not service.stands(held, wall):
+        if held is None or not service.stands(held, now, wall):
             principal = service.authenticate("key", None, None, request, self._token)
             held = service.admit(principal, "web", request, if_none_match=if_none_match)
             self.held = held
@@ -232,8 +236,24 @@ def test_a_scoped_token_ends_its_pass_by_time(door: Door, desk: Desk, clock: Man
     mine = Door(desk, subject_token=b"good", tool="find")
     mine.ask()
     assert mine.held is not None
-    assert desk.service.stands(mine.held, clock.wall() + 59.9)
-    assert not desk.service.stands(mine.held, clock.wall() + 60.0)
+    assert desk.service.stands(mine.held, clock.now(), clock.wall() + 59.9)
+    assert not desk.service.stands(mine.held, clock.now(), clock.wall() + 60.0)
+
+
+def test_a_date_set_back_prolongs_no_pass(
+    door: Door, desk: Desk, tokens: Tokens, clock: ManualClock
+) -> None:
+    """A scoped token ends by the clock that nobody sets, too: its verifier is asked again soon."""
+    mine = Door(desk, subject_token=b"good", tool="find")
+    mine.ask()
+    clock.jump_wall(-3600.0)
+    clock.advance(0.9)
+    mine.ask()
+    tokens.expire()
+    clock.advance(0.1)
+    with pytest.raises(SubjectTokenRefused):
+        mine.ask()
+    assert door.ask() == 200
 
 
 def test_a_token_for_another_tool_names_the_scope(door: Door, desk: Desk) -> None:
@@ -268,7 +288,7 @@ def test_every_hand_out_of_a_pass_is_counted_by_the_limit(desk: Desk, clock: Man
     assert desk.audit.records[-1]["kind"] == "refusal"
     assert door.held is not None
     limits.generation += 1
-    assert not desk.service.stands(door.held, clock.wall())
+    assert not desk.service.stands(door.held, clock.now(), clock.wall())
 
 
 def test_an_answer_without_its_record_is_counted_as_refused(door: Door, desk: Desk) -> None:

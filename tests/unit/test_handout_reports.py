@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+
 import pytest
 
 from broker.credentials.model import State
@@ -80,6 +83,20 @@ async def test_only_a_401_counts(desk: Desk, status: int) -> None:
     with pytest.raises(ReportConflict, match="401"):
         await report(desk, status=status)
     assert desk.reports.taken == []
+
+
+async def test_other_statuses_count_where_the_configuration_says_so(desk: Desk) -> None:
+    """A provider that refuses keys with 403 can be listened to; the hand-out says so."""
+    desk.kv("v1")
+    assert b"report_statuses" not in desk.get().body
+    spec = replace(desk.specs["web"], report_statuses=(401, 403))
+    desk.service.reconfigure({**desk.specs, "web": spec})
+    with pytest.raises(ReportConflict, match="newest"):
+        await report(desk, status=403)
+    assert desk.reports.taken == [("web", "v1", 403, "")]
+    with pytest.raises(ReportConflict, match="401 or 403"):
+        await report(desk, status=429)
+    assert json.loads(desk.get().body)["report_statuses"] == [401, 403]
 
 
 async def test_a_report_without_any_value_is_unavailable(desk: Desk) -> None:

@@ -92,6 +92,15 @@ async def test_an_update_of_what_is_gone_conflicts(server: ApiServer, lease: Lea
         await lease.update(RECORD, made.version)
 
 
+async def test_a_bell_is_an_annotation_that_the_next_write_takes_off(lease: LeaseClient) -> None:
+    """It leaves the record as it was, to the microsecond: candidates count by that."""
+    made = await lease.create(Record("pod-a", 15.0, WALL + 0.123457, WALL + 0.654321))
+    rung = await lease.update(made.record, made.version, bell=True)
+    assert (rung.bell, rung.record) == (True, made.record)
+    assert await lease.get() == rung
+    assert not (await lease.update(rung.record, rung.version)).bell
+
+
 async def test_a_whole_second_is_written_with_its_digits(lease: LeaseClient) -> None:
     """A time without a fraction is one that the API server takes."""
     assert (await lease.create(Record("a", 15, WALL, WALL))).record.holder == "a"

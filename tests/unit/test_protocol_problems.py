@@ -40,6 +40,8 @@ def classes(root: type[BrokerError] = BrokerError) -> list[type[BrokerError]]:
         (errors.ReportConflict(), 409),
         (errors.RequestTooLarge(), 413),
         (errors.RequestMisdirected(), 421),
+        (errors.TooManyRequests(CANARY, reason=CANARY), 429),
+        (errors.TooManyFailures(CANARY, reason=CANARY), 429),
         (errors.HeadersTooLarge(), 431),
         (errors.TaskEnded(), 500),
         (ValueError(CANARY), 500),
@@ -124,10 +126,14 @@ def test_an_unavailable_credential_says_since_when_and_when_to_ask_again() -> No
         (errors.CredentialUnavailable(), DEFAULT_RETRY_AFTER),
         (errors.VaultThrottled(retry_after=17), 17),
         (errors.AuditUnavailable(), DEFAULT_RETRY_AFTER),
+        (errors.TooManyRequests(retry_after=0.001), 1),
+        (errors.TooManyRequests(retry_after=59.0), 59),
+        (errors.TooManyRequests(retry_after=59.000001), 60),
+        (errors.TooManyRequests(retry_after=86400.0), 86400),
     ],
 )
 def test_retry_after_is_whole_seconds_within_bounds(error: BrokerError, seconds: int) -> None:
-    """At least one second, at most an hour, five when nobody knows."""
+    """At least one second, at most an hour but for our own limits, five when nobody knows."""
     assert problem_for(error, request_id="r", wall=WALL).retry_after == seconds
 
 

@@ -62,6 +62,15 @@ ENCODERS: dict[str, Callable[[str], str]] = {
         for i in range(0, len(text.encode("utf-16-be")), 2)
     ),
     "JSON in JSON": lambda text: json.dumps(json.dumps(text))[3:-3],
+    "JSON in JSON in JSON": lambda text: json.dumps(json.dumps(json.dumps(text)))[7:-7],
+    "percent in JSON in JSON": lambda text: json.dumps(json.dumps(quote(text, safe="/\\")))[3:-3],
+    "base64url without padding": lambda text: (
+        base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+    ),
+    "JSON, every character, upper case": lambda text: "".join(
+        f"\\u{int.from_bytes(text.encode('utf-16-be')[i : i + 2]):04X}"
+        for i in range(0, len(text.encode("utf-16-be")), 2)
+    ),
     "percent in JSON": lambda text: json.dumps(quote(text, safe="/\\"))[1:-1],
     "repr": lambda text: repr(text)[1:-1],
     "repr of octets": lambda text: repr(text.encode())[2:-1],

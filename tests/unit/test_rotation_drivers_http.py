@@ -141,7 +141,7 @@ def driver(
         clock=CLOCK,
         exchange=exchange,
         manager=lambda: key,
-        proof=HttpProof(spec, RequestTemplate("GET", f"{target}/me"), exchange),
+        proof=HttpProof(spec, RequestTemplate("GET", f"{target}/me"), exchange, clock=CLOCK),
         in_use=lambda: held,
     )
 

@@ -22,6 +22,7 @@ from broker.settings.domain import (
     TlsSettings,
     VaultSettings,
 )
+from broker.settings.domain_limits import CallerLimitSettings, LimitRuleSettings
 from broker.settings.domain_rotation import (
     CredentialRotationSettings,
     GeneratedDriverSettings,
@@ -95,6 +96,18 @@ def test_another_proof_waits_but_the_list_beside_it_does_not() -> None:
     assert found.effective.clients["one"] == ClientSettings("one", ("a",))
 
 
+def test_limits_are_hot() -> None:
+    """They are read anew at their next use."""
+    limits = CallerLimitSettings(
+        default="60/minute", rules={"a": LimitRuleSettings("1/second")}, failed_authentications=None
+    )
+    found = diff(OLD, replace(OLD, limits=limits))
+
+    assert found.hot == ("limits.default", "limits.rules", "limits.failed_authentications")
+    assert found.restart == ()
+    assert found.effective.limits == limits
+
+
 def test_log_and_the_audit_rule_are_hot() -> None:
     """Level, format and what a failing audit means change at once."""
     new = replace(OLD, log=LogSettings("debug", "console"), audit=AuditSettings(on_failure="allow"))
@@ -151,7 +164,7 @@ def leaves(value: Settings) -> list[tuple[str, Settings]]:
             inner = getattr(one, field.name)
             if is_dataclass(inner):
                 yield from walk(inner, (*path, field.name))
-            elif field.name not in {"clients", "credentials"}:
+            elif field.name not in {"clients", "credentials", "roles"}:
                 yield (*path, field.name)
 
     def changed(one: Any, path: tuple[str, ...]) -> Any:

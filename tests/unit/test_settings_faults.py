@@ -83,7 +83,7 @@ SHAPES = {
     "truth": ("listeners: {unix: yes}", "listeners.unix", "neither true nor false", "quotes"),
     "whole number": ("clients: {a: {group: 1.5}}", "clients.a.group", "whole number", "whole"),
     "text for a number": ("clients: {a: {group: x}}", "clients.a.group", "whole number", "whole"),
-    "number": ("vault.limits: x", "vault.limits", "not a key", "vault"),
+    "number": ("vault.tls: x", "vault.tls", "not a key", "vault"),
     "negative": ("clients: {a: {uid: -1}}", "clients.a.uid", "at least 0", "at least 0"),
     "too large": ("clients: {a: {uid: 4294967295}}", "clients.a.uid", "at most", "at most"),
     "text": ("audit: {file: 1}", "audit.file", "not a text", "quotes"),

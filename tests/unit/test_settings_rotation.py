@@ -325,6 +325,42 @@ REFUSED = {
         "credentials.b.rotation.driver",
         "static_role",
     ),
+    "a life within the overlap": (
+        f"{DRIVER}.create.life",
+        "2h",
+        f"{DRIVER}.create.life",
+        "not longer than overlap",
+    ),
+    "two proofs that differ": (
+        "credentials.b.prove",
+        {"method": "GET", "url": "https://b.example/other"},
+        "credentials.b.rotation.prove",
+        "contradicts credentials.b.prove",
+    ),
+    "another host for the credential's proof": (
+        "credentials.admin.prove",
+        {"method": "GET", "url": "https://b.example/"},
+        "credentials.admin.prove.url",
+        "where admin may not be sent",
+    ),
+    "a proof without time": (
+        "credentials.admin.prove",
+        {"method": "GET", "url": "https://api.example/", "timeout": "0s"},
+        "credentials.admin.prove.timeout",
+        "no time",
+    ),
+    "a status that refuses nothing": (
+        "credentials.admin.report_statuses",
+        [401, 500],
+        "credentials.admin.report_statuses.1",
+        "",
+    ),
+    "no status at all": (
+        "credentials.admin.report_statuses",
+        [],
+        "credentials.admin.report_statuses",
+        "",
+    ),
     "proof without a place": (
         "credentials.b.use",
         None,
@@ -475,3 +511,40 @@ def test_the_kubernetes_api_is_an_origin_with_tls(address: str, fault: str) -> N
         assert [str(one) for one in faults(text) if fault in str(one)]
     else:
         assert read(text).settings.kubernetes.address == address
+
+
+def test_one_proof_serves_both() -> None:
+    """Written at the credential it is the rotation's too; twice the same is no contradiction."""
+    data = yaml.safe_load(FILE)
+    prove = data["credentials"]["b"]["rotation"].pop("prove")
+    data["credentials"]["b"]["prove"] = prove
+    loaded = read(yaml.safe_dump(data, sort_keys=False))
+    assert loaded.advice == ()
+    one = loaded.settings.credentials["b"]
+    assert one.rotation is not None
+    assert one.prove is not None
+    assert one.rotation.prove == one.prove
+    data["credentials"]["b"]["rotation"]["prove"] = prove
+    again = read(yaml.safe_dump(data, sort_keys=False))
+    assert (again.settings, again.advice) == (loaded.settings, ())
+
+
+def test_a_proof_of_a_password_replaced_in_place_is_the_credentials_alone() -> None:
+    """Its rotation can prove nothing before readers have it."""
+    static = {
+        **STATIC,
+        "use": {"scheme": "basic", "username_field": "username", "password_field": "password"},
+        "prove": {"method": "GET", "url": "https://b.example/"},
+    }
+    static["use"]["origins"] = ["https://b.example"]
+    one = read(changed("credentials.b", static)).settings.credentials["b"]
+    assert one.rotation is not None
+    assert (one.prove is None, one.rotation.prove) == (False, None)
+
+
+def test_statuses_that_count_are_told_apart_once() -> None:
+    """Sorted, each once; 401 alone when nothing is said."""
+    loaded = read(changed("credentials.b.report_statuses", [403, 401, 403])).settings
+    assert loaded.credentials["b"].report_statuses == (401, 403)
+    assert loaded.credentials["a"].report_statuses == (401,)
+    assert translate.credential(loaded.credentials["b"]).report_statuses == (401, 403)

@@ -68,6 +68,9 @@ def exercise(metrics: Metrics) -> None:
     metrics.audit_sequence = lambda: 7
     metrics.logs_dropped(3)
     metrics.event_gap()
+    metrics.limits.limited("mcp-server", "search-api")
+    metrics.limits.watch(lambda: (3, 1))
+    metrics.limits.failure_limited()
     metrics.tokens.scoped_token("minted")
     metrics.tokens.alive = lambda: {"mcp-server": 1}
     metrics.tokens.revocations_age = lambda: 0.5
@@ -231,6 +234,27 @@ def test_no_foreign_word_becomes_a_label(metrics: Metrics, foreign: str) -> None
     assert "broker_credential_state" not in shown
     if foreign:
         assert foreign not in str(shown.keys()) + str(list(shown.values()))
+
+
+def test_limits_count_who_met_them_and_what_they_hold(metrics: Metrics) -> None:
+    """By configured names only; a reload ends the series of names that are gone."""
+    metrics.limits.watch(lambda: (7, 2))
+    for _ in range(2):
+        metrics.limits.limited("mcp-server", "search-api")
+        metrics.limits.limited("stranger", "search-api")
+    metrics.limits.failure_limited()
+    shown = scrape(metrics)
+    assert shown["broker_limited_total"] == {
+        labels(client="mcp-server", credential="search-api"): 2.0,
+        labels(client="other", credential="search-api"): 2.0,
+    }
+    assert shown["broker_limit_counters"] == {(): 7.0}
+    assert shown["broker_limit_counters_dropped_total"] == {(): 2.0}
+    assert shown["broker_failed_authentications_limited_total"] == {(): 1.0}
+    metrics.reconfigure(["search-api"], ["agent"])
+    assert scrape(metrics)["broker_limited_total"] == {
+        labels(client="other", credential="search-api"): 2.0
+    }
 
 
 def test_an_odd_configured_name_is_escaped() -> None:

@@ -89,7 +89,8 @@ class GeneratedDriver:
     @property
     def capabilities(self) -> Capabilities:
         """See ``Driver``."""
-        return Capabilities(overlap=True, prove_first=True, rollback=True, list=True)
+        fields = frozenset({self._form.field})
+        return Capabilities(overlap=True, prove_first=True, rollback=True, list=True, fields=fields)
 
     async def create(self, label: Label) -> MintedKey:
         """See ``Driver``."""

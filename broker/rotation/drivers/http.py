@@ -102,6 +102,7 @@ class HttpDriver:
             prove_first=True,
             rollback=True,
             list=self._calls.listing is not None,
+            fields=frozenset(self._calls.create.fields),
         )
 
     async def create(self, label: Label) -> MintedKey:

@@ -33,6 +33,8 @@ class Capabilities:
     """Readers can be given the old key again."""
     list: bool
     """Keys can be listed with their labels, so that lost ones are found."""
+    fields: frozenset[str]
+    """Fields of the readers' value that a new key replaces; what stands beside them stays."""
 
 
 @dataclass(frozen=True, slots=True)

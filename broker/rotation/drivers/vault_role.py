@@ -32,7 +32,9 @@ class VaultRoleDriver:
     @property
     def capabilities(self) -> Capabilities:
         """See ``Driver``."""
-        return Capabilities(overlap=False, prove_first=False, rollback=False, list=False)
+        return Capabilities(
+            overlap=False, prove_first=False, rollback=False, list=False, fields=frozenset()
+        )
 
     async def create(self, label: Label) -> MintedKey:
         """Have the password replaced. Done twice, it is replaced twice: nothing is left over."""
