@@ -11,6 +11,7 @@ Rules:
   layers deep, so that it does not matter which characters an encoder chose to escape;
 * inside a longer base64 text the first and the last letter of a value share bits with their
   neighbours and stay: at most four bits at either end;
+* scoped tokens are masked too, by their form: nobody keeps them to be compared with;
 * a value under ``SHORTEST`` characters is not masked: it would turn every text into stars;
 * the work for a text depends on the text alone: one dictionary look-up a character, and a
   walk along one path where a window matches, be there ten values or ten thousand, and
@@ -25,6 +26,7 @@ from base64 import b64encode
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final, NamedTuple
 
+from broker.protocol.token_format import mask_tokens
 from broker.protocol.windows import WINDOW, Windows, discount
 from broker.secret import MASK, SecretValue
 
@@ -83,6 +85,7 @@ class Redactor:
             limit: look at this many characters at most. A longer text is cut so far below
                 that no value can stand half on this side, and ends in ``… (cut)``.
         """
+        text = mask_tokens(text, MASK)
         keep, tail = len(text), ""
         if limit is not None and len(text) > limit:
             keep, tail = max(0, limit - self._reach), CUT

@@ -6,10 +6,13 @@ import asyncio
 from dataclasses import replace
 from itertools import count
 from random import Random, SystemRandom
+from secrets import token_bytes
 from typing import Any
 
 import pytest
 
+from broker.access.tokens.documents import TokenDocuments
+from broker.access.tokens.model import Target
 from broker.app import translate_rotation
 from broker.app.vault_policy import Rule, hcl, rules
 from broker.clock import SystemClock
@@ -39,6 +42,7 @@ pytestmark = pytest.mark.real
 CLOCK = SystemClock()
 FILE = """
 vault: {address: https://vault.example, auth: {role: r}}
+tokens: {store: shared, mount: secret, path: PLACE/tokens}
 rotation: {mode: MODE, installation: here, state: {mount: secret, prefix: PLACE}}
 clients: {c: {credentials: [key, old, orders, service, reports]}}
 credentials:
@@ -139,10 +143,30 @@ class Place:
                 await self._rotate(settings, token)
             for name in held(settings, process):
                 await self._refresh(settings, name, token)
+            if process == "broker":
+                await self._share_tokens(settings, token)
             await self.port.revoke_self(token)
         except* VaultDenied:
             allowed = False
         return allowed
+
+    async def _share_tokens(self, settings: Settings, token: SecretValue) -> None:
+        """What replicas that mint and revoke ask: the first of them, and one that comes later."""
+        for first in (True, False):
+            documents = TokenDocuments(
+                clock=CLOCK,
+                vault=self.port,
+                session=FixedSession(token),
+                mount=settings.tokens.mount,
+                path=settings.tokens.path,
+                random_bytes=token_bytes,
+            )
+            await documents.keys()
+            loaded = await documents.load(None)
+            assert (loaded.version == 0) is first
+            target = Target("id", "any"), CLOCK.wall() + 60
+            changed = loaded.revocations.with_targets([target], CLOCK.wall())
+            await documents.store(changed, loaded.version)
 
     async def _refresh(self, settings: Settings, name: str, token: SecretValue) -> None:
         source = settings.credentials[name].source

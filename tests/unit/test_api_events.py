@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from broker.access.tokens.minting import Asker
+from broker.access.tokens.model import Wish
 from broker.api.events import HEARTBEAT, LONGEST, STREAMS, EventStream, EventStreams, encode
 from broker.api.sockets import TcpAddress
 from broker.telemetry.events import Event
@@ -154,3 +157,78 @@ def test_encode_escapes_line_ends() -> None:
     """A version with a line end in it cannot forge an event."""
     event = Event(3, "published", {"credential": "a", "version": "1\n\ndata: forged"})
     assert encode(event).count(b"\n") == 4
+
+
+# --- scoped tokens ----------------------------------------------------------------------
+
+
+async def minted(served: Serving, client: str = "search-mcp", life: float = 900) -> tuple[str, str]:
+    """A token's id and text."""
+    wish = Wish("alice", ("*",), ())
+    one = await served.broker.tokens.mint(wish, parent=None, caller=client, life=life)
+    return one.known.claims.grant.id, one.token.reveal()
+
+
+async def revoke(served: Serving, token_id: str) -> None:
+    """As an operator."""
+    await served.broker.desk.revoke(Asker("operator", "r"), {"id": token_id})
+
+
+async def test_a_revoked_token_is_told_to_its_caller_alone(served: Serving) -> None:
+    """By its id, and nothing else of it; another client hears nothing."""
+    mine, other = await served.data(), await served.data()
+    await follow(mine, AUTH)
+    await follow(other, f"Authorization: Bearer {OTHER_TOKEN}")
+    token_id, _ = await minted(served)
+    foreign_id, _ = await minted(served, "other-mcp")
+    await revoke(served, token_id)
+    await revoke(served, foreign_id)
+    assert (await chunk(mine)).endswith(
+        b'event: revoked\ndata: {"token":"%b"}\n\n' % token_id.encode()
+    )
+    assert (await chunk(other)).endswith(b'{"token":"%b"}\n\n' % foreign_id.encode())
+
+
+async def test_a_stream_ends_with_the_token_it_was_opened_with(served: Serving) -> None:
+    """It hears of its own token's end, not of others', and is over then."""
+    wire = await served.data()
+    token_id, text = await minted(served)
+    other_id, _ = await minted(served)
+    await follow(wire, AUTH, f"Broker-Subject-Token: {text}")
+    await revoke(served, other_id)
+    await revoke(served, token_id)
+    assert b'{"token":"%b"}' % token_id.encode() in await chunk(wire)
+    assert await chunk(wire) == b""
+    assert len(served.broker.events._subscriptions) == 0
+
+
+@pytest.mark.looptime
+async def test_a_stream_ends_when_its_token_does(tmp_path: Path) -> None:
+    """No event goes out after the end, and no comment either."""
+    clock = VirtualClock()
+    broker = Assembly(tmp_path, clock=clock)
+    caller = broker.service.authenticate(TOKEN, None, None, None)  # type: ignore[arg-type]
+    wish = Wish("alice", ("*",), ("search-api",))
+    one = await broker.tokens.mint(wish, parent=None, caller="search-mcp", life=40)
+    shown = replace(caller, grant=one.known.claims.grant)
+    stream = EventStreams(broker.events, broker.service, clock).open(shown)
+    sent: list[bytes] = []
+    never = asyncio.Event()
+
+    async def receive() -> dict[str, object]:
+        await never.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: dict[str, object]) -> None:
+        if message["type"] == "http.response.body":
+            assert isinstance(message["body"], bytes)
+            sent.append(message["body"])
+
+    before = clock.now()
+    running = asyncio.ensure_future(stream({}, receive, send))
+    await clock.sleep(1)
+    broker.events.publish("published", credential="search-api", version="v1")
+    await running
+    assert clock.now() - before == pytest.approx(40, abs=0.01)
+    assert sum(b"published" in body for body in sent) == 1
+    assert sent[-1] == b""

@@ -21,6 +21,7 @@ from broker.api.door import Door
 from broker.api.listeners import Listener
 from broker.api.sockets import UnixAddress
 from broker.errors import CallerForbidden, CredentialUnknown, VaultFailed
+from broker.handout.decisions import DecisionService
 from broker.protocol.models import parse_time
 from broker.protocol.token_format import PATTERN
 from tests.simulators.clock import LeapingClock
@@ -596,7 +597,11 @@ async def test_where_tokens_are_off_there_are_none(served: Serving) -> None:
     """The routes say so, after the caller was identified; a token shown is no good one."""
     broker = served.broker
     broker.data = create_data_plane(
-        service=broker.service, events=broker.events, problems=broker.problems, clock=broker.clock
+        service=broker.service,
+        decisions=DecisionService(broker.authorizer, broker.service._records),
+        events=broker.events,
+        problems=broker.problems,
+        clock=broker.clock,
     )
     broker.admin = create_admin_plane(
         health=broker.health,

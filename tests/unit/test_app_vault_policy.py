@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -90,6 +91,21 @@ def test_a_static_role_is_read_and_replaced() -> None:
     assert found["database/rotate-role/b"] == ("update",)
     assert not any(path.startswith("sys/leases") or "delete/b" in path for path in found)
     assert not any(path.startswith("secret/destroy") and path.endswith("/b") for path in found)
+
+
+def test_shared_tokens_are_read_and_written_by_the_broker_alone() -> None:
+    """The key is made once and never changed; revocations change; a rotator touches neither."""
+    shared = "tokens: {store: shared, mount: kv, path: here/tokens}\n"
+    found = {rule.path: rule.capabilities for rule in rules(read(HEAD + shared).settings, "broker")}
+
+    assert found == {
+        **OWN,
+        "kv/data/here/tokens/key": ("create", "read"),
+        "kv/data/here/tokens/revocations": CHANGE,
+    }
+    tokens = read(HEAD + shared).settings.tokens
+    settings = replace(read(changed("rotation.mode", "rotator")).settings, tokens=tokens)
+    assert not any("tokens" in rule.path for rule in rules(settings, "rotator"))
 
 
 def test_a_given_token_is_neither_renewed_nor_revoked() -> None:

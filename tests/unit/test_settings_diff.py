@@ -28,6 +28,7 @@ from broker.settings.domain_rotation import (
     GeneratedDriverSettings,
     KubernetesSettings,
 )
+from broker.settings.domain_tokens import TokenSettings
 
 SOURCE = SourceSettings(kind="kv", mount="secret", path="a")
 OLD = Settings(
@@ -192,6 +193,17 @@ def test_another_way_to_rotate_waits_for_a_restart() -> None:
     assert found.hot == ("credentials.a",)
     assert found.restart == ("credentials.a.rotation",)
     assert diff(replace(OLD, credentials=rotated), OLD).restart == ("credentials.a.rotation",)
+
+
+def test_lives_of_tokens_are_hot_and_their_store_is_not() -> None:
+    """What is minted from now on lives as told; where tokens are kept was chosen at the start."""
+    new = replace(OLD, tokens=TokenSettings(store="off", life=60.0, max_life=120.0, max_tokens=5))
+
+    found = diff(OLD, new)
+
+    assert found.hot == ("tokens.life", "tokens.max_life")
+    assert found.restart == ("tokens.store", "tokens.max_tokens")
+    assert found.effective.tokens == TokenSettings(life=60.0, max_life=120.0)
 
 
 def test_where_kubernetes_is_waits_for_a_restart() -> None:

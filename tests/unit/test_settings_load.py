@@ -53,6 +53,7 @@ def test_what_is_not_written_has_the_defaults_of_the_domain() -> None:
 
     assert settings.listeners == expected.listeners
     assert settings.audit == expected.audit
+    assert settings.tokens == expected.tokens
     assert settings.log == expected.log
     assert settings.stop == expected.stop
     assert settings.vault.limits == expected.vault.limits

@@ -4,9 +4,11 @@ Duty: decide who may; ask the store; have it written down; the documents of the 
 Not its duty: HTTP (``api.tokens``), verifying on the way to a hand-out (the store does that).
 Rules:
 
-* a caller mints what it holds itself and may pass on, and nothing else; with a token of its
-  own shown, nothing that this one does not name;
+* a caller mints what it holds itself on behalf of that subject, and may pass on
+  (``mint_token``), and nothing else; with a token of its own shown, nothing that this one
+  does not name;
 * only an operator mints for another, and then no more than that one holds;
+* who may mint may name any subject: policies say who may;
 * unknown, ended and another's look alike: there is no such token;
 * every refusal is recorded with its true reason; the text of a token is nowhere but in the
   one answer.
@@ -162,21 +164,36 @@ class TokenDesk:
         return wish.caller
 
     def _may_mint(self, asker: Asker, wish: Wish, caller: str) -> None:
-        """See that whoever the token is for holds all of it, and who asks may pass it on."""
-        authorizer = self._authorizer
-        holder = asker.principal or Principal(Caller(caller, "token"))
-        held = {key.name for key in authorizer.credentials(holder)}
+        """See that whoever will show the token holds all of it, and who asks may pass it on."""
+        authorizer, wall = self._authorizer, self._clock.wall()
+        # By policy a subject may hold what its caller does not, and the other way round.
+        bearer = Principal(
+            Caller(caller, "token"),
+            Grant(
+                id="",
+                subject=wish.subject,
+                caller=caller,
+                audience=wish.audience,
+                tools=wish.tools,
+                credentials=wish.credentials,
+                issued_at=wall,
+                expires_at=wall + self._life,
+            ),
+        )
+        held = {key.name for key in authorizer.credentials(bearer)}
         for name in wish.credentials:
             if name not in held:
                 raise CredentialUnknown(reason="not_held")
-        if (tools := authorizer.tools(Principal(holder.caller))) is not None:
+        if (tools := authorizer.tools(bearer)) is not None:
             require_tools(wish.tools, tools)
         if asker.principal is None:
             return  # an operator passes on what others may not
         for tool in wish.tools:
-            authorizer.authorize_tool(holder, tool, action="mint_token", address=asker.address)
+            authorizer.authorize_tool(
+                asker.principal, tool, action="mint_token", address=asker.address
+            )
         for name in wish.credentials:
-            self._may_pass_on(holder, name, wish.tools, asker.address)
+            self._may_pass_on(asker.principal, name, wish.tools, asker.address)
 
     def _may_pass_on(
         self, holder: Principal, name: str, tools: tuple[str, ...], address: str

@@ -1,0 +1,140 @@
+"""``access.tokens.minting``: who may have which token, by roles and policies."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from broker.access.policy import PolicyAuthorizer
+from broker.access.principal import Caller, Principal
+from broker.access.roles import Role
+from broker.access.tokens.minting import Asker, TokenDesk
+from broker.errors import BrokerError, CallerForbidden, CredentialUnknown, InsufficientScope
+from tests.simulators.clock import ManualClock
+from tests.simulators.tokens import RecordsSimulator, pod
+from tests.unit.test_access_policy import policies
+
+SHOP = Principal(Caller("shop", "token"))
+SEARCH = Principal(Caller("search", "token"))
+
+FINANCE = Role(
+    "finance",
+    callers=("shop",),
+    subjects=("*@finance",),
+    tools=("reports.*",),
+    credentials=("orders",),
+)
+PASSES_ON = Role(
+    "passes-on",
+    callers=("shop",),
+    tools=("shop.*",),
+    credentials=("web",),
+    actions=("handout", "call_tool", "mint_token"),
+)
+KEEPS = Role("keeps", callers=("shop",), tools=("own.*",), credentials=("orders",))
+
+
+def desk(text: str = "", *roles: Role) -> tuple[TokenDesk, RecordsSimulator]:
+    """``search`` has a list with ``web``; ``shop`` has what the roles and policies say."""
+    clock = ManualClock()
+    store, records = pod(clock)
+    made = TokenDesk(
+        clock=clock,
+        store=store,
+        authorizer=PolicyAuthorizer(clock, policies(text, *roles)),
+        records=records,
+        life=900,
+        max_life=3600,
+        clients=("search", "shop"),
+    )
+    return made, records
+
+
+async def outcome(made: TokenDesk, who: Principal | None, **wish: Any) -> str:
+    """``minted``, or the class of the refusal."""
+    wish.setdefault("subject", "ann@finance")
+    try:
+        await made.mint(Asker("who", "r1", who), wish)
+    except BrokerError as error:
+        return type(error).__name__
+    return "minted"
+
+
+async def test_a_list_may_be_passed_on() -> None:
+    """What a client's list names, for any tool and any subject; nothing else."""
+    made, _ = desk()
+    assert await outcome(made, SEARCH, tools=["*"], credentials=["web"]) == "minted"
+    assert await outcome(made, SEARCH, tools=["*"], credentials=["orders"]) == "CredentialUnknown"
+    assert await outcome(made, SHOP, tools=["*"]) == "InsufficientScope"
+
+
+@pytest.mark.parametrize(
+    ("tools", "credentials", "expected"),
+    [
+        (["shop.list"], ["web"], "minted"),
+        (["shop.*"], ["web"], "minted"),
+        (["shop.*", "shop.a?"], [], "minted"),
+        (["*"], [], InsufficientScope.__name__),
+        (["sho*"], [], InsufficientScope.__name__),
+        (["own.list"], [], CallerForbidden.__name__),
+        (["own.*"], ["orders"], CallerForbidden.__name__),
+        (["shop.list"], ["orders"], CallerForbidden.__name__),
+    ],
+)
+async def test_a_role_is_passed_on_if_it_says_so(
+    tools: list[str], credentials: list[str], expected: str
+) -> None:
+    """``mint_token`` among its actions; what is held without it is kept for oneself."""
+    made, records = desk("", PASSES_ON, KEEPS)
+    assert await outcome(made, SHOP, tools=tools, credentials=credentials) == expected
+    assert len(records.of("minted")) == (expected == "minted")
+    assert len(records.reasons) == (expected != "minted")
+
+
+async def test_what_is_for_some_subjects_is_minted_for_these_by_an_operator() -> None:
+    """A caller that only holds it on their behalf cannot name one of them by itself."""
+    made, _ = desk("", FINANCE, PASSES_ON)
+    wish = {"tools": ["reports.read"], "credentials": ["orders"]}
+    assert await outcome(made, SHOP, **wish) == CallerForbidden.__name__
+    assert await outcome(made, None, caller="shop", **wish) == "minted"
+    other = await outcome(made, None, caller="shop", subject="bob@sales", **wish)
+    assert other == CredentialUnknown.__name__
+    wide = await outcome(made, None, caller="shop", tools=["*"], credentials=["orders"])
+    assert wide == InsufficientScope.__name__
+    assert await outcome(made, None, caller="search", **wish) == CredentialUnknown.__name__
+
+
+async def test_a_policy_may_let_a_caller_name_subjects() -> None:
+    """Who verifies subjects gets ``mint_token`` for what is held on their behalf."""
+    text = (
+        'permit (principal == Caller::"shop", action == Action::"mint_token", resource) '
+        'when { resource == Credential::"orders" || context.tool like "reports.*" };'
+    )
+    made, _ = desk(text, FINANCE)
+    wish = {"tools": ["reports.read"], "credentials": ["orders"]}
+    assert await outcome(made, SHOP, **wish) == "minted"
+    assert await outcome(made, SHOP, subject="bob@sales", **wish) == CredentialUnknown.__name__
+
+
+async def test_a_policy_may_forbid_minting() -> None:
+    """A list alone passes on; a forbid stops that."""
+    made, _ = desk(
+        'forbid (principal in Caller::"search", action == Action::"mint_token", resource);'
+    )
+    assert await outcome(made, SEARCH, tools=["*"], credentials=["web"]) == "CallerForbidden"
+    assert await outcome(made, None, caller="search", tools=["*"], credentials=["web"]) == "minted"
+
+
+async def test_lives_follow_the_configuration() -> None:
+    """What is configured anew holds for the next token."""
+    made, _ = desk()
+    asker = Asker("search", "r1", SEARCH)
+    wish = {"subject": "ann", "tools": ["*"]}
+    assert (await made.mint(asker, wish))["expires_in"] == pytest.approx(900, abs=0.01)
+    made.configure(life=60, max_life=120, clients=("search",))
+    assert (await made.mint(asker, wish))["expires_in"] == pytest.approx(60, abs=0.01)
+    long = await made.mint(asker, {**wish, "expires_in": 5000})
+    assert long["expires_in"] == pytest.approx(120, abs=0.01)
+    made.configure(life=1e9, max_life=1e9, clients=("search",))
+    assert (await made.mint(asker, wish))["expires_in"] <= 86400
