@@ -119,8 +119,8 @@ class Windows:
             else:
                 moments[window.head] = now
                 window.head = (window.head + 1) % limit
-        while self._kept > self._most:
-            self._drop()
+        while self._kept > self._most and self._drop(besides=window):
+            pass
         return True
 
     def ask(self, key: str, limit: int, period: int) -> float:
@@ -213,13 +213,26 @@ class Windows:
             if not lane:
                 del self._lanes[period]
 
-    def _drop(self) -> None:
-        """Forget the key used longest ago, be it that it still counts."""
-        period, lane = min(
-            ((period, lane) for period, lane in self._lanes.items() if lane),
-            key=lambda one: next(iter(one[1].values())).used,
-        )
+    def _drop(self, *, besides: _Window | None = None) -> bool:
+        """Forget the key used longest ago, be it that it still counts.
+
+        Args:
+            besides: never this one, whoever else was used in the same moment.
+
+        Returns:
+            False when there is no other.
+        """
+        oldest = [
+            (window.used, period)
+            for period, lane in self._lanes.items()
+            if lane and (window := next(iter(lane.values()))) is not besides
+        ]
+        if not oldest:
+            return False
+        period = min(oldest)[1]
+        lane = self._lanes[period]
         _, window = lane.popitem(last=False)
         self._kept -= len(window.moments)
         if window.moments[window.head - 1] + period > self.decided_at:
             self.dropped += 1
+        return True

@@ -9,6 +9,7 @@ standard output, each start begins a new one, and says so when it is not the fir
 from __future__ import annotations
 
 import logging
+import secrets
 from pathlib import Path
 
 from broker.app import translate
@@ -37,6 +38,11 @@ def audit_log(settings: AuditSettings, *, clock: Clock, metrics: Recorder) -> Au
         chain=_chain(settings.file, key),
         sync=settings.sync,
     )
+
+
+def digest_key(settings: AuditSettings) -> bytes:
+    """Key of the digests of tools' arguments: the chain's, or one of this process alone."""
+    return read_key(settings.key_file) if settings.key_file else secrets.token_bytes(32)
 
 
 def _chain(file: str, key: bytes) -> Chain:

@@ -30,7 +30,7 @@ from broker.api.problems import Problems, RequestIds
 from broker.api.sockets import TcpAddress, UnixAddress
 from broker.app import policies, rotation, translate
 from broker.app.audit_head import AuditHead
-from broker.app.audit_log import audit_log
+from broker.app.audit_log import audit_log, digest_key
 from broker.app.masking import Masking
 from broker.app.process import connections
 from broker.app.proofs import proofs
@@ -260,7 +260,13 @@ def _listeners(
     quit_broker: Callable[[], None],
 ) -> None:
     configured, clock = broker.settings.listeners, broker.clock
-    records = Records(clock, broker.audit, broker.metrics, broker.redactor.mask)
+    records = Records(
+        clock,
+        broker.audit,
+        broker.metrics,
+        broker.redactor.mask,
+        digest_key=digest_key(broker.settings.audit),
+    )
     broker.store.subscribe(lambda *_: records.values_changed())
     data_plane = create_data_plane(
         service=broker.service,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from broker.cli.audit import STDIN, lines
 from broker.cli.exit_codes import ExitCode
 from broker.cli.parsing import add_command, add_config
-from broker.errors import AuditUnreadable
+from broker.errors import AuditUnreadable, SettingsError
 
 if TYPE_CHECKING:
     from broker.audit.explain import Describe
@@ -40,7 +40,7 @@ def add(commands: Commands) -> None:
         "(default: audit.file of the configuration, with its rotated files)",
     )
     add_config(command)
-    command.set_defaults(call=call, describe_policy=None)
+    command.set_defaults(call=call)
 
 
 def call(arguments: argparse.Namespace) -> int:
@@ -54,7 +54,7 @@ def call(arguments: argparse.Namespace) -> int:
     from broker.audit.files import in_order
 
     files = in_order(arguments.files or [_configured(arguments.config)])
-    describe: Describe | None = arguments.describe_policy
+    describe = _describer(arguments.config)
     kept: dict[str, list[bytes]] = {}
 
     def every() -> Iterator[bytes]:
@@ -72,6 +72,26 @@ def call(arguments: argparse.Namespace) -> int:
         return ExitCode.NO_INPUT
     print("\n".join(told))
     return ExitCode.OK
+
+
+def _describer(config: str) -> Describe:
+    """Texts of policies by id, as the configuration has them now; empty without one."""
+    known: list[Describe] = []
+
+    def describe(policy: str) -> str:
+        if not known:  # the first to ask loads Cedar
+            from broker.access.policies import Policies
+            from broker.app.policies import sources
+            from broker.settings.load import load
+
+            try:
+                settings = load(config, os.environ).settings
+                known.append(Policies(sources(settings, file=config)).describe)
+            except SettingsError:  # the records tell what they can without it
+                known.append(lambda _: "")
+        return known[0](policy)
+
+    return describe
 
 
 def _configured(config: str) -> str:

@@ -202,8 +202,6 @@ def _not_modified(document: HandoutDocument, etag: str, use_until: float) -> Ans
     return _answer(304, headers, b"", document["version"], use_until)
 
 
-def _answer(
-    status: int, headers: Headers, body: bytes, version: str, use_until: float
-) -> Answer:
+def _answer(status: int, headers: Headers, body: bytes, version: str, use_until: float) -> Answer:
     lines = b"".join(b"%b: %b\r\n" % header for header in headers)
     return Answer(status, headers, body, _STATUS_LINES[status] + lines, version, use_until)

@@ -151,7 +151,9 @@ class DecisionService:
             if isinstance(error, InsufficientScope):
                 told["scope"] = error.scope
             if not question.overview:
-                self._records.refusal(error, request, principal=principal, name="")
+                self._records.refusal(
+                    error, request, principal=principal, name="", arguments=question.arguments
+                )
         return told
 
     def _authorized(

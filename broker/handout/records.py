@@ -12,13 +12,15 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import json
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Final
+from typing import Any, Final
 
 from broker.access.principal import Principal
 from broker.audit.record import (
     Stamp,
+    argument_fields,
     handout_line,
     handout_rest,
     refusal_line,
@@ -57,11 +59,19 @@ class Records:
         audit: takes the records.
         metrics: takes the counts.
         mask: hides live values in a text from outside.
+        digest_key: of the digests of tools' arguments, 1 to 64 bytes; empty: none are made.
     """
 
     def __init__(
-        self, clock: Clock, audit: Audit, metrics: Recorder, mask: Callable[[str], str]
+        self,
+        clock: Clock,
+        audit: Audit,
+        metrics: Recorder,
+        mask: Callable[[str], str],
+        *,
+        digest_key: bytes = b"",
     ) -> None:
+        self._digest_key = digest_key
         self._clock = clock
         self._audit = audit
         self._metrics = metrics
@@ -95,8 +105,12 @@ class Records:
         principal: Principal | None,
         name: str,
         count: int = 1,
+        arguments: Mapping[str, Any] | None = None,
     ) -> None:
-        """Nothing leaves, because of ``error``; ``count`` requests alike share the record."""
+        """Nothing leaves, because of ``error``; ``count`` requests alike share the record.
+
+        Arguments of the tool that were part of the decision leave their digest and size.
+        """
         client = "" if principal is None else principal.caller.name
         code = outcome(error)
         if name:
@@ -117,7 +131,8 @@ class Records:
                 self._mask(name),
                 code,
                 reason,
-                count=count,
+                self._arguments(arguments),
+                count,
             )
         )
 
@@ -178,6 +193,12 @@ class Records:
             subject=subject and self._masked_once(subject),
             policies=policies,
         )
+
+    def _arguments(self, arguments: Mapping[str, Any] | None) -> str:
+        if arguments is None or not self._digest_key:
+            return ""
+        content = json.dumps(arguments, separators=(",", ":"), sort_keys=True)
+        return argument_fields(self._digest_key, content.encode())
 
     def _masked_once(self, text: str) -> str:
         masked = self._masked.get(text)

@@ -17,6 +17,9 @@ from broker.access.caller import Callers, ClientSpec
 from broker.access.failed_authentications import FailedAuthentications
 from broker.access.limits import Limits
 from broker.access.principal import SubjectTokens
+from broker.access.tokens.minting import TokenDesk
+from broker.access.tokens.pod import PodTokens
+from broker.access.tokens.records import TokenLog
 from broker.api.admin import create_admin_plane
 from broker.api.data import create_data_plane
 from broker.api.door import Door, hosts
@@ -103,6 +106,7 @@ class Assembly:
         authorizer: type[ListAuthorizer] = ListAuthorizer,
         tokens: SubjectTokens | None = None,
         disk: Callable[[Sink], Sink] = lambda sink: sink,
+        max_tokens: int = 1000,
     ) -> None:
         self.directory = directory
         self.clock = clock or SystemClock()
@@ -136,6 +140,24 @@ class Assembly:
         open_file = opener(str(self.audit_file))
         self.audit = AuditLog(lambda: disk(open_file()), clock=self.clock, metrics=self.metrics)
         self.authorizer = authorizer(clients, self.names)
+        self.token_log = TokenLog(
+            clock=self.clock,
+            audit=self.audit,
+            metrics=self.metrics.tokens,
+            events=self.events,
+            mask=lambda text: text.replace(SECRET, "***"),
+        )
+        pod = PodTokens(clock=self.clock, watch=self.token_log, most=max_tokens)
+        self.tokens: SubjectTokens = pod if tokens is None else tokens
+        self.desk = TokenDesk(
+            clock=self.clock,
+            store=pod,
+            authorizer=self.authorizer,
+            records=self.token_log,
+            life=900.0,
+            max_life=3600.0,
+            clients=[one.name for one in clients],
+        )
         self.service = HandoutService(
             clock=self.clock,
             store=self.store,
@@ -148,7 +170,7 @@ class Assembly:
             mask=lambda text: text.replace(SECRET, "***"),
             limits=self.limits,
             failures=self.failures,
-            tokens=tokens,
+            tokens=self.tokens,
             max_wait=max_wait,
         )
         self.problems = Problems(self.clock, RequestIds(random.Random(7)))
@@ -161,12 +183,17 @@ class Assembly:
             decisions=DecisionService(
                 self.authorizer,
                 Records(
-                    self.clock, self.audit, self.metrics, lambda text: text.replace(SECRET, "***")
+                    self.clock,
+                    self.audit,
+                    self.metrics,
+                    lambda text: text.replace(SECRET, "***"),
+                    digest_key=b"digest-key",
                 ),
             ),
             events=self.events,
             problems=self.problems,
             clock=self.clock,
+            tokens=self.desk,
         )
         self.admin = create_admin_plane(
             health=self.health,
@@ -176,6 +203,7 @@ class Assembly:
             quit_broker=self._quit,
             problems=self.problems,
             own_uid=os.geteuid(),
+            tokens=self.desk,
         )
         self.operations = create_operations_plane(
             health=self.health, metrics=self.metrics, problems=self.problems

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from broker.audit import record
 from broker.audit.links import link_of
 from broker.audit.schema import json_schema
 from broker.audit.sinks import open_file
@@ -182,6 +183,29 @@ def test_the_configured_file_is_the_default(log: Path, tmp_path: Path, capsys: O
     config.write_text(head)
     assert main(["explain", "r1", "--config", str(config)]) == ExitCode.NO_INPUT
     assert "kubectl logs" in capsys.readouterr().err
+
+
+def test_the_policies_that_decided_are_quoted(tmp_path: Path, capsys: Output) -> None:
+    """As the configuration has them now, with their place."""
+    config, log = tmp_path / "broker.yaml", tmp_path / "audit.log"
+    config.write_text(
+        "vault: {address: https://v.example, auth: {role: r}}\n"
+        f"audit: {{file: {log}}}\n"
+        "clients: {shop: {}}\n"
+        "credentials: {orders-db: {source: {kind: leased, path: database/creds/orders}}}\n"
+        "roles: {reader: {callers: [shop], credentials: [orders-db], tools: [list_orders]}}\n"
+    )
+    who = record.who_fields(tool="list_orders", policies=("roles.reader", "gone"))
+    value = record.value_fields(
+        "orders-db", "v1", source_version="", lease_id="", use_until="2027-01-15T08:00:30.000Z"
+    )
+    rest = record.handout_rest("shop", who, value)
+    log.write_bytes(record.handout_line("2027-01-15T08:00:00.000Z", "r9", "ok", rest))
+    assert main(["explain", "r9", "--config", str(config)]) == ExitCode.OK
+    words = capsys.readouterr().out
+    assert "permit" in words
+    assert 'Credential::"orders-db"' in words
+    assert "gone" in words
 
 
 def test_standard_input_is_read_once(monkeypatch: pytest.MonkeyPatch, capsys: Output) -> None:

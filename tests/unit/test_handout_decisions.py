@@ -209,3 +209,16 @@ async def test_nobody_is_answered_nothing(served: Serving) -> None:
         PATH, "Content-Type: application/json", method="POST", body=b'{"action":"call_tool"}'
     )
     assert reply.status == 401
+
+
+async def test_arguments_that_were_part_of_it_leave_a_digest(served: Serving) -> None:
+    """Keyed, with their size; the same arguments in another order are the same."""
+    for arguments in ({"query": "canary", "limit": 3}, {"limit": 3, "query": "canary"}, {}):
+        await ask(served, question("other", arguments=arguments))
+    await ask(served, question("other"))
+    told: list[Any] = [one.get("arguments") for one in refusals(served)]
+    assert told[0] == told[1]
+    assert told[0]["size"] == len('{"limit":3,"query":"canary"}')
+    assert told[2] != told[0]
+    assert told[3] is None
+    assert "canary" not in served.broker.audit_file.read_text()
