@@ -7,7 +7,8 @@ Rules:
 * the line of a hand-out is made here and written by the service, before its answer leaves;
 * a refusal or a report carries no value, so it stands even when its record cannot be written;
 * what a caller claims or asks for by name may hold a key or a scoped token by mistake: masked
-  before it is written down. Claims repeat, so they are masked once and remembered until a value changes.
+  before it is written down. Claims repeat, so they are masked once and remembered until a value
+  changes.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ class Records:
         self._clock = clock
         self._audit = audit
         self._metrics = metrics
-        self._mask = lambda text: mask_tokens(mask(text))
+        self._mask_values = mask
         self._masked: dict[str, str] = {}
         self._stamp = Stamp()
 
@@ -199,6 +200,9 @@ class Records:
             return ""
         content = json.dumps(arguments, separators=(",", ":"), sort_keys=True)
         return argument_fields(self._digest_key, content.encode())
+
+    def _mask(self, text: str) -> str:
+        return mask_tokens(self._mask_values(text))
 
     def _masked_once(self, text: str) -> str:
         masked = self._masked.get(text)

@@ -455,12 +455,12 @@ async def test_a_target_that_was_left_is_synced_too() -> None:
     )
     log.append(line(1))
     log.reopen()
-    assert not old.closed
+    closed = [old.closed]
     for disk in (old, new):
         disk.free.release()
     await log.synced()
     assert old.synced == [old.taken]
-    assert old.closed
+    assert [*closed, old.closed] == [False, True]
     await log.close(0.0)
     assert new.closed
 
