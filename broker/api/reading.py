@@ -100,10 +100,12 @@ def read_token(content_type: bytes | None, body: bytes) -> bytes:
         tokens = [token.encode("utf-8", "surrogatepass")] if isinstance(token, str) else []
     else:
         try:
-            pairs = parse_qsl(body, keep_blank_values=True, max_num_fields=8)
+            # As Latin-1 every byte is one character, whatever a token is taken to be.
+            text = body.decode("latin-1")
+            pairs = parse_qsl(text, True, encoding="latin-1", max_num_fields=8)
         except ValueError:
             raise RequestMalformed("The body is no form.") from None
-        tokens = [value for name, value in pairs if name == b"token"]
+        tokens = [value.encode("latin-1") for name, value in pairs if name == "token"]
     if len(tokens) != 1:
         raise RequestMalformed("An introspection names one token.")
     return tokens[0]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
@@ -166,7 +166,7 @@ async def test_read_once_a_second_while_in_use_and_not_at_all_while_not() -> Non
             await clock.sleep(0.01)
         times = reads(vault)
         assert 19 <= len(times) <= 21
-        assert min(b - a for a, b in itertools.pairwise(times)) >= POLL - 1e-6
+        assert min(after - before for before, after in pairwise(times)) >= POLL - 1e-6
         await clock.sleep(IN_USE + 5)
         generation, quiet = one.store.generation, len(reads(vault))
         await clock.sleep(600)

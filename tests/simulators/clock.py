@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 
-from broker.clock import Clock
+from broker.clock import Clock, SystemClock
 
 EPOCH = 1_800_000_000.0
 """Unix time at which every story starts."""
@@ -56,6 +56,23 @@ class ManualClock(Clock):
     def jump_wall(self, seconds: float) -> None:
         """Somebody set the wall clock."""
         self.offset += seconds
+
+
+class LeapingClock(SystemClock):
+    """The machine's clocks, which a test may move on; for what waits on real sockets."""
+
+    def __init__(self) -> None:
+        self._leapt = 0.0
+
+    def now(self) -> float:
+        return super().now() + self._leapt
+
+    def wall(self) -> float:
+        return super().wall() + self._leapt
+
+    def advance(self, seconds: float) -> None:
+        """Time passes."""
+        self._leapt += seconds
 
 
 class SteppingClock(ManualClock):

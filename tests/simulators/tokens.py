@@ -127,10 +127,8 @@ async def replicas(
     vault.server.kv.put("started", {"at": "set-up"})
     session = SessionByHand(vault)
     session.log_in()
-    made = [
-        Replica(vault, session, clock, seed=seed, **options)
-        for seed in range(first, first + number)
-    ]
+    seeds = range(first, first + number)
+    made = [Replica(vault, session, clock, seed=seed, **options) for seed in seeds]
     for one in made:
         one.start()
     yield vault, made

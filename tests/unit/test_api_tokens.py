@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 from collections.abc import AsyncIterator, Mapping
@@ -20,10 +21,12 @@ from broker.api.door import Door
 from broker.api.listeners import Listener
 from broker.api.sockets import UnixAddress
 from broker.errors import CallerForbidden, CredentialUnknown, VaultFailed
+from broker.protocol.models import parse_time
 from broker.protocol.token_format import PATTERN
-from tests.simulators.clock import ManualClock
+from tests.simulators.clock import LeapingClock
 from tests.simulators.sink import SinkSimulator
 from tests.support.broker import OTHER_TOKEN, SECRET, TOKEN, Assembly, Serving, serving
+from tests.support.patience import PATIENCE
 from tests.support.wire import Reply, Wire
 
 AUTH = f"Authorization: Bearer {TOKEN}"
@@ -36,7 +39,7 @@ SEARCH = "/v1/credentials/search-api"
 @pytest.fixture
 async def served(tmp_path: Path) -> AsyncIterator[Serving]:
     """A broker whose clock stands until it is moved."""
-    broker = Assembly(tmp_path, clock=ManualClock(), max_tokens=2 * PAGE)
+    broker = Assembly(tmp_path, clock=LeapingClock(), max_tokens=2 * PAGE)
     broker.publish("search-api")
     broker.publish("orders-db", "db-1")
     async with serving(broker) as made:
@@ -45,7 +48,7 @@ async def served(tmp_path: Path) -> AsyncIterator[Serving]:
 
 def moved(served: Serving, seconds: float) -> None:
     clock = served.broker.clock
-    assert isinstance(clock, ManualClock)
+    assert isinstance(clock, LeapingClock)
     clock.advance(seconds)
 
 
@@ -80,6 +83,11 @@ async def introspected(wire: Wire, token: str, *, auth: str = AUTH) -> Reply:
     return await wire.get("/v1/tokens/introspect", auth, kind, method="POST", body=body)
 
 
+def steady(told: Mapping[str, Any]) -> dict[str, Any]:
+    """Without what counts down."""
+    return {name: value for name, value in told.items() if name != "expires_in"}
+
+
 def shown(token: str) -> str:
     return f"Broker-Subject-Token: {token}"
 
@@ -111,17 +119,22 @@ async def test_a_token_is_minted_and_shown_once(served: Serving) -> None:
         "tools": ["search", "fetch_*"],
         "credentials": ["search-api"],
         "scope": "tool:search tool:fetch_* credential:search-api",
-        "issued_at": "2027-01-15T08:16:40.000Z",
-        "expires_at": "2027-01-15T08:31:40.000Z",
-        "expires_in": 900.0,
+        "issued_at": told["issued_at"],
+        "expires_at": told["expires_at"],
+        "expires_in": told["expires_in"],
         "parent": None,
     }
+    wall = served.broker.clock.wall()
+    assert parse_time(told["issued_at"]) == pytest.approx(wall, abs=PATIENCE)
+    assert parse_time(told["expires_at"]) - parse_time(told["issued_at"]) == pytest.approx(900)
+    assert told["expires_in"] == pytest.approx(900, abs=PATIENCE)
     one = await wire.get(f"/v1/tokens/{told['id']}", AUTH)
     listed = await wire.get("/v1/tokens", AUTH)
-    assert (one.status, one.json()) == (200, told)
-    assert (listed.status, listed.json()) == (200, {"tokens": [told], "next": None})
+    assert (one.status, steady(one.json())) == (200, steady(told))
+    assert (listed.status, listed.json()["next"]) == (200, None)
+    assert [steady(line) for line in listed.json()["tokens"]] == [steady(told)]
     (record,) = audited(served, "token_minted")
-    del record["time"], record["request_id"], record["seq"], record["chain"]
+    del record["time"], record["request_id"]
     assert record == {
         "kind": "token_minted",
         "token_id": told["id"],
@@ -135,8 +148,10 @@ async def test_a_token_is_minted_and_shown_once(served: Serving) -> None:
 async def test_a_life_is_capped(served: Serving) -> None:
     """Whatever is asked for, an hour here."""
     wire = await served.data()
-    assert (await minted(wire, expires_in=30))["expires_in"] == 30.0
-    assert (await minted(wire, expires_in=10**9))["expires_in"] == 3600.0
+    for asked, life in ((300, 300), (10**9, 3600)):
+        told = await minted(wire, expires_in=asked)
+        given = parse_time(told["expires_at"]) - parse_time(told["issued_at"])
+        assert given == pytest.approx(life)
 
 
 @pytest.mark.parametrize(
@@ -200,19 +215,20 @@ async def test_no_caller_revokes_by_more_than_an_id(served: Serving) -> None:
 
 async def test_a_full_caller_is_told_when_there_is_a_place(tmp_path: Path) -> None:
     """503 and Retry-After; others still mint."""
-    broker = Assembly(tmp_path, clock=ManualClock(), max_tokens=1)
+    broker = Assembly(tmp_path, clock=LeapingClock(), max_tokens=1)
     async with serving(broker) as served:
         wire = await served.data()
         await minted(wire, expires_in=120)
         reply = await post(wire, "/v1/tokens", WISH)
         assert (reply.status, reply.json()["code"]) == (503, "tokens_exhausted")
-        assert reply.header("retry-after") == "120"
+        assert 120 - PATIENCE <= int(reply.header("retry-after") or 0) <= 120
         await minted(wire, auth=OTHER, credentials=["orders-db"])
 
 
 async def test_without_its_record_no_token_leaves(served: Serving) -> None:
     """When the audit cannot be written, none was minted."""
-    served.broker.audit._sink = SinkSimulator(room=0, error=OSError(28, "No space left on device"))
+    full = OSError(errno.ENOSPC, "No space left on device")
+    served.broker.audit._sink = SinkSimulator(*[full] * 9)
     wire = await served.data()
     reply = await post(wire, "/v1/tokens", WISH)
     assert (reply.status, reply.json()["code"]) == (503, "audit_unavailable")
@@ -350,9 +366,9 @@ async def test_a_revocation_ends_a_verdict_that_was_kept(served: Serving) -> Non
 async def test_a_child_by_http(served: Serving) -> None:
     """With a token shown, a narrower one is minted from it, and falls with it."""
     wire = await served.data()
-    parent = await minted(wire, expires_in=100)
+    parent = await minted(wire, expires_in=600)
     child = await minted(wire, shown(parent["token"]), tools=["search"], expires_in=3600)
-    assert (child["parent"], child["expires_in"]) == (parent["id"], 100.0)
+    assert (child["parent"], child["expires_at"]) == (parent["id"], parent["expires_at"])
     reply = await post(wire, "/v1/tokens", {**WISH, "tools": ["*"]}, shown(child["token"]))
     assert (reply.status, reply.json()["scope"]) == (403, "tool:*")
     reply = await post(wire, "/v1/tokens", {**WISH, "subject": "bob"}, shown(child["token"]))
@@ -376,11 +392,11 @@ async def test_with_a_token_shown_only_it_and_its_children_are_seen(served: Serv
     listed = (await wire.get("/v1/tokens", AUTH, agent)).json()["tokens"]
     assert {one["id"] for one in listed} == {mine["id"], child["id"]}
     for method in ("GET", "DELETE"):
-        assert (
-            await wire.get(f"/v1/tokens/{other['id']}", AUTH, agent, method=method)
-        ).status == 404
-        assert (await wire.get("/v1/tokens/none", AUTH, agent, method=method)).status == 404
-    assert (await wire.get(f"/v1/tokens/{child['id']}", AUTH, agent, method="DELETE")).status == 204
+        for token_id in (other["id"], "none"):
+            reply = await wire.get(f"/v1/tokens/{token_id}", AUTH, agent, method=method)
+            assert reply.status == 404
+    reply = await wire.get(f"/v1/tokens/{child['id']}", AUTH, agent, method="DELETE")
+    assert reply.status == 204
 
 
 async def test_unknown_and_not_yours_look_alike(served: Serving) -> None:
@@ -417,7 +433,7 @@ async def test_introspection(served: Serving) -> None:
     wire = await served.data()
     told = await minted(wire, audience="https://mcp.example/search")
     reply = await introspected(wire, told["token"])
-    now = int(served.broker.clock.wall())
+    issued, expires = parse_time(told["issued_at"]), parse_time(told["expires_at"])
     assert (reply.status, reply.json()) == (
         200,
         {
@@ -426,8 +442,8 @@ async def test_introspection(served: Serving) -> None:
             "client_id": "search-mcp",
             "sub": "alice",
             "aud": "https://mcp.example/search",
-            "exp": now + 900,
-            "iat": now,
+            "exp": int(expires),
+            "iat": int(issued),
             "jti": told["id"],
             "iss": "urn:mcp-secrets-broker",
             "token_type": "Bearer",

@@ -92,7 +92,13 @@ class TokenLog:
         own = target.by == "id" and target.value == grant.id
         reason = "by id" if own else "with its ancestor" if target.by == "id" else _reason(target)
         self._append(
-            self._line("token_revoked", grant, actor=actor, reason=reason, request_id=request_id)
+            self._line(
+                "token_revoked",
+                grant,
+                actor=actor,
+                reason=self._mask(reason),
+                request_id=request_id,
+            )
         )
 
     def revoked_unseen(self, target: Target, *, actor: str, request_id: str) -> None:
