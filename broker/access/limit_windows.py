@@ -96,6 +96,10 @@ class Windows:
             lane.move_to_end(key)
         window.used = now
         moments = window.moments
+        if amount == 1 and len(moments) < limit and self._kept < self._most:
+            moments.append(now)
+            self._kept += 1
+            return True
         if amount == 1 and len(moments) == limit:
             head = window.head
             if moments[head] + period > now:

@@ -18,7 +18,7 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from email.utils import formatdate
 from typing import Any, Final, cast
 
@@ -35,6 +35,9 @@ log = logging.getLogger("broker.api")
 
 TICK: Final = 1.0
 """Seconds between two looks at the connections; how exact their time caps are."""
+
+SLICE: Final = 200
+"""Connections looked at in one turn of the loop, at some 2 microseconds each."""
 
 _DRAIN_STEP: Final = 0.02
 """Seconds between two looks at what is left to drain."""
@@ -121,9 +124,16 @@ class Listener:
         Args:
             now: reading of ``Clock.now()``.
         """
+        for _ in self.tending(now):
+            pass
+
+    def tending(self, now: float) -> Iterator[None]:
+        """``tend`` in slices, with room for a turn of the loop after each."""
         self._set_date()
-        for connection in list(self._state.connections):
+        for number, connection in enumerate(list(self._state.connections), 1):
             cast("BrokerProtocol", connection).tend(now)
+            if number % SLICE == 0:
+                yield
 
     def _set_date(self) -> None:
         date = formatdate(self._clock.wall(), usegmt=True).encode("ascii")
@@ -182,4 +192,5 @@ async def tend(listeners: Iterable[Listener], clock: Clock) -> None:
         await clock.sleep(TICK)
         now = clock.now()
         for listener in listeners:
-            listener.tend(now)
+            for _ in listener.tending(now):
+                await asyncio.sleep(0)

@@ -46,7 +46,8 @@ class Descriptor:
     def close(self) -> None:
         """See ``Sink.close``: its number may soon be a peer's, so it is forgotten."""
         descriptor, self._descriptor = self._descriptor, -1
-        os.close(descriptor)
+        if descriptor >= 0:
+            os.close(descriptor)
 
 
 class File(Descriptor):
@@ -75,11 +76,16 @@ class File(Descriptor):
     def write(self, data: bytes) -> int:
         """See ``Sink.write``."""
         if self._torn and not data.startswith(b"\n"):
-            os.write(self._descriptor, b"\n")
+            self._put(b"\n")
             self._torn = False
-        self._written = True
-        written = os.write(self._descriptor, data)
+        written = self._put(data)
         self._torn = False
+        return written
+
+    def _put(self, data: bytes) -> int:
+        written = os.write(self._descriptor, data)
+        # After it: a sync that began in between may have missed it.
+        self._written = True
         return written
 
     def sync(self) -> None:

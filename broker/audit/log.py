@@ -105,6 +105,8 @@ class AuditLog:
         self._loop: asyncio.AbstractEventLoop | None = None
         """The loop that watches for the pipe to be writable."""
         self._sink = self._opened()
+        self._former: list[Sink] = []
+        """Targets that were left and not synced yet."""
         self._durable = Durable(self) if sync else None
 
     def configure(self, on_failure: Literal["refuse", "allow"]) -> None:
@@ -307,6 +309,9 @@ class AuditLog:
 
     def sync(self) -> None:
         """For the thread of ``durable``."""
+        while self._former:
+            self._former[0].sync()
+            self._former.pop(0).close()
         self._sink.sync()
 
     def flush(self) -> bool:
@@ -325,7 +330,10 @@ class AuditLog:
         """
         sink = self._opened()
         self._unwatch()
-        self._sink.close()
+        if self._durable is None:
+            self._sink.close()
+        else:
+            self._former.append(self._sink)
         self._sink = sink
         self._begin_anew()
         if not self.flush():
@@ -357,7 +365,8 @@ class AuditLog:
         if self._durable is not None:
             self._durable.close()
         self._unwatch()
-        self._sink.close()
+        for sink in (*self._former, self._sink):
+            sink.close()
         if self._waiting:
             log.error("%d audit records were left in a full pipe", len(self._waiting))
         return len(self._waiting)

@@ -51,6 +51,8 @@ class Answer:
     """The same status and headers as HTTP/1.1 bytes, each line ended, the empty line after
     them left to the sender, who may add his own (request id, connection)."""
     version: str
+    use_until: float
+    """As stated, on ``Clock.now()``: whatever holds the answer up, it does not leave after it."""
 
     def with_header(self, name: bytes, value: bytes) -> Answer:
         """The same answer with one more header."""
@@ -142,8 +144,8 @@ def prepare(entry: Entry, spec: CredentialSpec, *, now: float, wall: float) -> P
         entry=entry,
         times=ends,
         etag=etag,
-        ok=_ok(document, etag),
-        not_modified=_not_modified(document, etag),
+        ok=_ok(document, etag, ends.use_until),
+        not_modified=_not_modified(document, etag, ends.use_until),
         audit=value_fields(
             entry.key.name,
             snapshot.version,
@@ -172,7 +174,7 @@ def use_document(use: Use) -> UseDocument:
     return document
 
 
-def _ok(document: HandoutDocument, etag: str) -> Answer:
+def _ok(document: HandoutDocument, etag: str, use_until: float) -> Answer:
     body = json.dumps(document, separators=(",", ":")).encode("ascii")
     headers = (
         (b"content-type", names.JSON.encode()),
@@ -180,10 +182,10 @@ def _ok(document: HandoutDocument, etag: str) -> Answer:
         (b"etag", etag.encode()),
         (b"content-length", b"%d" % len(body)),
     )
-    return _answer(200, headers, body, document["version"])
+    return _answer(200, headers, body, document["version"], use_until)
 
 
-def _not_modified(document: HandoutDocument, etag: str) -> Answer:
+def _not_modified(document: HandoutDocument, etag: str, use_until: float) -> Answer:
     """What changed while the version stayed the same travels in headers (RFC 9110, 304)."""
     told = {
         names.STATE: document["state"],
@@ -197,9 +199,9 @@ def _not_modified(document: HandoutDocument, etag: str) -> Answer:
         (b"etag", etag.encode()),
         *((name.lower().encode(), f"{v}".encode()) for name, v in told.items() if v is not None),
     )
-    return _answer(304, headers, b"", document["version"])
+    return _answer(304, headers, b"", document["version"], use_until)
 
 
-def _answer(status: int, headers: Headers, body: bytes, version: str) -> Answer:
+def _answer(status: int, headers: Headers, body: bytes, version: str, use_until: float) -> Answer:
     lines = b"".join(b"%b: %b\r\n" % header for header in headers)
-    return Answer(status, headers, body, _STATUS_LINES[status] + lines, version)
+    return Answer(status, headers, body, _STATUS_LINES[status] + lines, version, use_until)

@@ -6,8 +6,9 @@ Rules:
 
 * the line of a hand-out is made here and written by the service, before its answer leaves;
 * a refusal or a report carries no value, so it stands even when its record cannot be written;
-* what a caller claims or asks for by name may hold a key by mistake: masked before it is
-  written down. Claims repeat, so they are masked once and remembered until a value changes.
+* what a caller claims or asks for by name may hold a key or a scoped token by mistake: masked
+  before it is written down. Claims repeat, so they are masked once and remembered until a value
+  changes.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ from broker.errors import (
 from broker.handout.passes import Pass
 from broker.handout.ports import Audit, Recorder
 from broker.handout.request import Request
+from broker.protocol.token_format import mask_tokens
 
 REMEMBERED: Final = 1024
 """Tool names remembered as masked; more are a caller's play and are masked anew."""
@@ -74,7 +76,7 @@ class Records:
         self._clock = clock
         self._audit = audit
         self._metrics = metrics
-        self._mask = mask
+        self._mask_values = mask
         self._masked: dict[str, str] = {}
         self._stamp = Stamp()
 
@@ -198,6 +200,9 @@ class Records:
             return ""
         content = json.dumps(arguments, separators=(",", ":"), sort_keys=True)
         return argument_fields(self._digest_key, content.encode())
+
+    def _mask(self, text: str) -> str:
+        return mask_tokens(self._mask_values(text))
 
     def _masked_once(self, text: str) -> str:
         masked = self._masked.get(text)

@@ -27,6 +27,7 @@ from broker.clock import Clock
 from broker.credentials.model import CredentialKey, CredentialSpec, Entry
 from broker.credentials.store import CredentialStore
 from broker.errors import (
+    AuditUnavailable,
     CallerForbidden,
     CallerUnauthenticated,
     CredentialUnknown,
@@ -259,13 +260,16 @@ class HandoutService:
         """Whether an answer waits for the disk: then the hot path has none."""
         return self._audit.durable
 
-    async def synced(self) -> None:
-        """Return when the records of what was handed out so far are where they must be.
+    async def synced(self, answer: Answer) -> None:
+        """Return when the record of ``answer`` is where it must be.
 
         Raises:
-            AuditUnavailable: they are not, and nothing may leave.
+            AuditUnavailable: it is not, or only now that the value may not be used any more;
+                nothing may leave.
         """
         await self._audit.synced()
+        if self._clock.now() >= answer.use_until:
+            raise AuditUnavailable("The audit record was written too late for its value.")
 
     def settled(self, held: Pass, started: float, refusal: Exception | None) -> None:
         """Count what became of a staged hand-out."""

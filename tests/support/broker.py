@@ -147,11 +147,10 @@ class Assembly:
             events=self.events,
             mask=lambda text: text.replace(SECRET, "***"),
         )
-        pod = PodTokens(clock=self.clock, watch=self.token_log, most=max_tokens)
-        self.tokens: SubjectTokens = pod if tokens is None else tokens
+        self.tokens = PodTokens(clock=self.clock, watch=self.token_log, most=max_tokens)
         self.desk = TokenDesk(
             clock=self.clock,
-            store=pod,
+            store=self.tokens,
             authorizer=self.authorizer,
             records=self.token_log,
             life=900.0,
@@ -170,7 +169,7 @@ class Assembly:
             mask=lambda text: text.replace(SECRET, "***"),
             limits=self.limits,
             failures=self.failures,
-            tokens=self.tokens,
+            tokens=tokens or self.tokens,
             max_wait=max_wait,
         )
         self.problems = Problems(self.clock, RequestIds(random.Random(7)))

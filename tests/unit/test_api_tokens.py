@@ -297,7 +297,7 @@ async def test_policy_decides_what_is_passed_on(
         tools=("search", "fetch_*", "forbidden"),
         pairs={("search-api", "search"), ("orders-db", "fetch_*")},
     )
-    served.broker.desk._authorizer = picky  # type: ignore[assignment]
+    served.broker.desk._authorizer = picky
     wire = await served.data()
     reply = await post(wire, "/v1/tokens", {"subject": "alice", **wish})
     assert reply.status == status

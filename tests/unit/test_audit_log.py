@@ -446,6 +446,25 @@ async def test_a_disk_that_fails_refuses_or_tells(
     await log.close(0.0)
 
 
+async def test_a_target_that_was_left_is_synced_too() -> None:
+    """What was written to a file before it was moved away is not durable by a sync of the next."""
+    old, new = Disk(), Disk()
+    opened = iter([old, new])
+    log = AuditLog(
+        lambda: next(opened), clock=SystemClock(), metrics=Counts(), sync=True, chain=Chain()
+    )
+    log.append(line(1))
+    log.reopen()
+    closed = [old.closed]
+    for disk in (old, new):
+        disk.free.release()
+    await log.synced()
+    assert old.synced == [old.taken]
+    assert [*closed, old.closed] == [False, True]
+    await log.close(0.0)
+    assert new.closed
+
+
 async def test_without_sync_nobody_waits() -> None:
     """The usual case costs nothing."""
     disk = Disk()

@@ -283,6 +283,28 @@ def test_a_sync_that_fails_raises_and_is_owed(tmp_path: Path) -> None:
     sink.close()
 
 
+class Meanwhile(File):
+    """A file that a thread syncs just before each write reaches it."""
+
+    def _put(self, data: bytes) -> int:
+        self.sync()
+        return super()._put(data)
+
+
+def test_a_write_during_a_sync_is_owed_to_the_next(tmp_path: Path) -> None:
+    """The one that ran may have missed it."""
+    path = tmp_path / "audit.log"
+    sink = Meanwhile(str(path), os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND))
+    sink.write(LINES[0])
+    read, pipe = os.pipe()
+    os.dup2(pipe, sink.fileno())  # a pipe refuses fdatasync(2)
+    with pytest.raises(OSError, match="Invalid argument"):
+        sink.sync()
+    for descriptor in (read, pipe):
+        os.close(descriptor)
+    sink.close()
+
+
 # --- going on -------------------------------------------------------------------------
 
 

@@ -159,6 +159,7 @@ async def test_a_revocation_that_is_not_confirmed(operator: Operator) -> None:
     assert "could not be written" in err
     assert "Try again" in err
     text = token.token.reveal().encode()
-    assert operator.broker.tokens.verify(text, Caller("search-mcp", "token"))
+    found = operator.broker.tokens.verify(text, Caller("search-mcp", "token"))
+    assert found.caller == "search-mcp"
     with pytest.raises(SubjectTokenRefused):
         operator.broker.tokens.verify(text, Caller("other-mcp", "token"))

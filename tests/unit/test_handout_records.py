@@ -7,6 +7,7 @@ import pytest
 from broker.errors import CredentialUnknown
 from broker.handout.records import REMEMBERED, Records
 from broker.protocol.redaction import Redactor
+from broker.protocol.token_format import opaque
 from broker.secret import SecretValue
 from tests.simulators.clock import ManualClock
 from tests.simulators.desk import CANARY, Desk
@@ -33,6 +34,18 @@ def test_a_name_that_holds_a_key_is_masked(desk: Desk) -> None:
     with pytest.raises(CredentialUnknown):
         desk.service.handout(desk.caller(), f"x-{CANARY}", desk.request())
     assert desk.audit.records[0]["credential"] == "x-***"
+
+
+def test_a_scoped_token_in_a_name_or_claim_is_masked(desk: Desk) -> None:
+    """It opens something for as long as it lives, and no list of live values has it."""
+    token = opaque(bytes(range(32))).decode()
+    request = desk.request(tool=f"{token}", mcp_request_id=f"id:{token}")
+    desk.kv("v1")
+    assert desk.service.handout(desk.caller(), "web", request) is not None
+    with pytest.raises(CredentialUnknown):
+        desk.service.handout(desk.caller(), token, request)
+    assert not any(token[4:].encode() in line for line in desk.audit.lines)
+    assert desk.audit.records[-1]["credential"] == "***"
 
 
 def test_a_claim_is_masked_anew_once_a_value_came(desk: Desk) -> None:

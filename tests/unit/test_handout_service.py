@@ -26,7 +26,7 @@ from broker.handout.service import HandoutService
 from broker.protocol.models import format_time, parse_time
 from broker.vault.generation import Generation
 from tests.simulators.clock import ManualClock
-from tests.simulators.desk import CANARY, Desk, document
+from tests.simulators.desk import CANARY, AuditSimulator, Desk, document
 from tests.simulators.sink import SinkSimulator
 
 
@@ -377,3 +377,40 @@ def test_whoami_says_who_and_what(desk: Desk) -> None:
         "credentials": ["db", "web"],
         "tools": None,
     }
+
+
+class SlowDisk(AuditSimulator):
+    """A log whose disk takes its time."""
+
+    def __init__(self, clock: ManualClock, seconds: float) -> None:
+        super().__init__()
+        self._clock, self._seconds = clock, seconds
+
+    async def synced(self) -> None:
+        self._clock.advance(self._seconds)
+
+
+@pytest.mark.parametrize(("seconds", "leaves"), [(0.5, True), (29.9, True), (30.0, False)])
+async def test_no_answer_leaves_after_its_use_until(seconds: float, leaves: bool) -> None:
+    """With ``audit.sync`` a disk may hold an answer up for longer than its value may be used."""
+    clock = ManualClock()
+    desk = Desk(clock, hold=30.0)
+    service = HandoutService(
+        clock=clock,
+        store=desk.store,
+        callers=desk.callers,
+        authorizer=desk.lists,
+        audit=SlowDisk(clock, seconds),
+        metrics=desk.metrics,
+        reports=desk.reports,
+        specs=desk.specs,
+        mask=str,
+    )
+    desk.kv("v1")
+    answer = service.handout(desk.caller(), "web", desk.request())
+    assert answer is not None
+    if leaves:
+        await service.synced(answer)
+    else:
+        with pytest.raises(AuditUnavailable, match="too late"):
+            await service.synced(answer)
