@@ -23,6 +23,11 @@ if TYPE_CHECKING:  # the demo's packages are imported only when a real server is
     from broker.secret import SecretValue
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of real servers begin first: they wait most, and others use the processors meanwhile."""
+    items.sort(key=lambda item: item.get_closest_marker("real") is None)
+
+
 # A property says what is true, not how fast the machine is that looks.
 settings.register_profile("calm", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("calm")
