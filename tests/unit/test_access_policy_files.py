@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from broker.access import cedar
-from broker.access.policy_files import PolicyFile, Sets, read_files
+from broker.access.policy_files import Sets, read_files
+from broker.access.policy_sources import PolicyFile
 from broker.access.statements import split
 from broker.access.vocabulary import Vocabulary, pattern, quoted, schema
 
