@@ -13,55 +13,25 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Final
 
 from broker.access import cedar
+from broker.access.est import Est, Uid
+from broker.access.left_open import CHANGING, opened
 from broker.access.moments import Moments
-from broker.access.policy_files import PolicyFile, Sets, read_files
-from broker.access.reach import CHANGING, Est, Reach, Uid, opened, reach
-from broker.access.roles import Role, held, list_id, list_policy, policy_id, role_policy
-from broker.access.vocabulary import ADMIN, Json, Question, Vocabulary, request, schema, uid
+from broker.access.policy_files import Sets, read_files
+from broker.access.policy_sources import Sources
+from broker.access.reach import Reach, reach
+from broker.access.roles import held, list_id, list_policy, policy_id, role_policy
+from broker.access.vocabulary import ADMIN, Json, Question, request, schema, uid
 from broker.errors import SettingsErrors
 
 LISTED_BY: Final = ("handout", "read_status")
 """A caller sees a credential when it may have one of these for some tool, at some time."""
 SUBJECTS: Final = 64
 """Subjects of whom what is known is kept; some kilobytes each."""
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """What policies may know of a credential: where its value is."""
-
-    kind: str
-    mount: str
-    path: str
-    """Below the mount."""
-
-    @property
-    def whole(self) -> str:
-        """The whole path, as globs of roles have it."""
-        return f"{self.mount}/{self.path}" if self.mount else self.path
-
-
-@dataclass(frozen=True, slots=True)
-class Sources:
-    """What policies are made of."""
-
-    clients: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Credentials that are listed for each client."""
-    credentials: Mapping[str, Target] = field(default_factory=dict)
-    roles: tuple[Role, ...] = ()
-    files: tuple[PolicyFile, ...] = ()
-    tools: tuple[str, ...] = ()
-    """Tools that policies may name; empty: any."""
-    vocabulary: Vocabulary = field(default_factory=Vocabulary)
-    known_callers: frozenset[str] = frozenset()
-    """Clients that policies may name, though they are not served yet."""
-    file: str = ""
-    """The configuration's own, for places."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +87,7 @@ class Policies:
         self.sources = sources
         self.vocabulary = sources.vocabulary
         self._moments = Moments(sources.vocabulary.all_zones())
-        self._schema = cedar.Schema(schema(sources.vocabulary))
+        every = cedar.Schema(schema(sources.vocabulary))
         self.all: dict[str, Policy] = {one.id: one for one in self._own()}
         sets = Sets(
             callers=sources.known_callers.union(sources.clients),
@@ -125,18 +95,24 @@ class Policies:
             roles=frozenset(role.name for role in sources.roles),
             tools=frozenset(sources.tools) or None,
         )
-        found, faults = read_files(sources.files, self._schema, sets, taken=self.all)
+        found, faults = read_files(sources.files, every, sets, taken=self.all)
         if faults:
             raise SettingsErrors(faults)
         for one in found:
             est = {**one.est, "annotations": {"id": one.id}}
             self.all[one.id] = Policy(one.id, one.place, one.text, est, reach(est))
+        # Only what some policy reads is put to Cedar: typing a condition costs more than
+        # judging it.
+        self._words = frozenset[str]().union(*(one.reach.reads for one in self.all.values()))
+        self._schema = cedar.Schema(schema(sources.vocabulary, self._words))
         self._set = cedar.PolicySet({one.id: one.est for one in self.all.values()}, self._schema)
         self._opened = {one.id: opened(one.est) for one in self.all.values()}
         self._listing = cedar.PolicySet(
             {name: est for name, est in self._opened.items() if est is not None}, self._schema
         )
-        self.tool_matters = any("tool" in one.reach.reads for one in self.all.values())
+        self.tool_matters = "tool" in self._words
+        names = frozenset(sources.credentials)
+        self._reached = {one.id: one.reach.credentials(names) for one in self.all.values()}
         self._base = cedar.Entities(self._entities(), self._schema)
         self._askers: dict[tuple[str, str | None], _Asking] = {}
         # Now, for a reload compiles in a thread, and a first list would hold up the loop.
@@ -199,7 +175,7 @@ class Policies:
                 return Verdict(
                     allowed=False, policies=tuple(unknown), reason="policy_needs_arguments"
                 )
-        asked = request(question, self._moments.at(question.wall), self.vocabulary)
+        asked = request(question, self._moments.at(question.wall), self.vocabulary, self._words)
         return self._verdict(self._set, question, asked)
 
     def _verdict(self, policies: cedar.PolicySet, question: Question, asked: Json) -> Verdict:
@@ -249,7 +225,7 @@ class Policies:
             "conditions": [condition],
         }
         try:
-            asked = request(question, self._moments.at(question.wall), self.vocabulary)
+            asked = request(question, self._moments.at(question.wall), self.vocabulary, self._words)
         except ValueError:
             return False
         entities = self._asking(question.caller, question.subject).entities
@@ -295,15 +271,29 @@ class Policies:
             return False
         if all(one.reach.plain for one in concerned):
             return all(one.permits for one in concerned)
-        asked = request(question, self._moments.at(0.0), self.vocabulary)
+        asked = request(question, self._moments.at(0.0), self.vocabulary, self._words)
         return self._verdict(self._listing, question, asked).allowed
 
     def visible(self, caller: str, subject: str | None) -> tuple[str, ...]:
         """Names of the credentials that ``lists`` is true for, in a stable order."""
         if subject is None and caller in self._visible:
             return self._visible[caller]
-        names = sorted(self.sources.credentials)
-        return tuple(name for name in names if self.lists(caller, subject, name))
+        if caller not in self.sources.clients:
+            return ()
+        found: set[str] = set()
+        for action in LISTED_BY:
+            sure, no, unsure = set[str](), set[str](), set[str]()
+            for one in self._asking(caller, subject).policies:
+                if self._opened[one.id] is None or not one.reach.does(action, admin=ADMIN):
+                    continue
+                if not one.reach.plain:
+                    unsure |= self._reached[one.id]
+                else:
+                    (sure if one.permits else no).update(self._reached[one.id])
+            found |= sure - no - unsure
+            # What is left is Cedar's to say, name by name.
+            found.update(name for name in unsure - no - found if self.lists(caller, subject, name))
+        return tuple(sorted(found))
 
     def tools(self, caller: str, subject: str | None) -> tuple[str, ...] | None:
         """Names and globs of the tools that some policy may permit; None: any."""

@@ -186,5 +186,4 @@ class PolicyAuthorizer:
 
     def tools(self, principal: Principal) -> tuple[str, ...] | None:
         """See ``Authorizer.tools``; known where roles or names of tools say it."""
-        grant = principal.grant
-        return self._policies.tools(principal.caller.name, None if grant is None else grant.subject)
+        return self._policies.tools(principal.caller.name, principal.subject or None)

@@ -24,7 +24,9 @@ from pathlib import PurePath
 from typing import Final
 
 from broker.access import cedar
-from broker.access.reach import CHANGING, Est, bare_caller, literals
+from broker.access.est import Est, bare_caller, literals
+from broker.access.left_open import CHANGING
+from broker.access.policy_sources import PolicyFile
 from broker.access.statements import Statement, split
 from broker.errors import SettingsError
 
@@ -33,14 +35,6 @@ RESERVED: Final = ("clients.", "roles.")
 _ATTRIBUTES: Final = (*sorted(CHANGING), "caller", "service_account", "subject", "tool")
 _WHERE: Final = re.compile(r"^for policy `\w+`[,:] | in context for Action::\"\w+\"")
 _REMEDY: Final = "See docs/policy.md; 'broker policy print --schema' shows every word there is."
-
-
-@dataclass(frozen=True, slots=True)
-class PolicyFile:
-    """One file as it was read."""
-
-    path: str
-    text: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ https://docs.cedarpolicy.com/auth/entities-syntax.html
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv6Address, ip_address
 from typing import Any, Final, Literal, TypeAlias
@@ -111,9 +111,28 @@ def uid(kind: str, name: str) -> Json:
     return {"type": kind, "id": name}
 
 
-def schema(vocabulary: Vocabulary) -> str:
-    """The Cedar schema."""
-    actions = "\n".join(_action(action) for action in ACTIONS)
+WORDS: Final[Mapping[str, str]] = {
+    "caller": "caller: Caller",
+    "subject": "subject?: Subject",
+    "tool": "tool: String",
+    "address": "address?: ipaddr",
+    "time": "time: duration",
+    "weekday": "weekday: Weekday",
+    "zones": "zones: Zones",
+    "service_account": "service_account?: String",
+    "arguments": "arguments: Arguments",
+}
+"""What a policy may ask of the context, as the schema declares it."""
+
+
+def schema(vocabulary: Vocabulary, words: Collection[str] = WORDS) -> str:
+    """The Cedar schema.
+
+    Args:
+        vocabulary: what is configured.
+        words: those of the context that are needed; putting each into its type takes time.
+    """
+    actions = "\n".join(_action(action, words) for action in ACTIONS)
     arguments = _record(
         f"{quoted(name)}?: {_CEDAR_KINDS[kind]}" for name, kind in vocabulary.arguments.items()
     )
@@ -138,18 +157,17 @@ def _record(members: Iterable[str]) -> str:
     return f"{{ {text} }}" if text else "{}"
 
 
-def _action(action: str) -> str:
+def _action(action: str, words: Collection[str]) -> str:
     kinds = ["Credential"] * (action in CREDENTIAL_ACTIONS) + ["Tool"] * (action in TOOL_ACTIONS)
-    context = (
-        "caller: Caller, subject?: Subject, tool: String, address?: ipaddr, time: duration, "
-        "weekday: Weekday, zones: Zones, service_account?: String"
+    context = _record(
+        declared
+        for word, declared in WORDS.items()
+        if word in words and (word != "arguments" or action == "call_tool")
     )
-    if action == "call_tool":
-        context += ", arguments: Arguments"
     return (
         f"action {quoted(action)} in [{quoted(ADMIN)}] appliesTo {{ "
         f"principal: [Caller, Subject], resource: [{', '.join(kinds)}], "
-        f"context: {{ {context} }} }};"
+        f"context: {context} }};"
     )
 
 
@@ -161,7 +179,10 @@ def principal(question: Question) -> Json:
 
 
 def request(
-    question: Question, moments: Mapping[str, Moment], vocabulary: Vocabulary
+    question: Question,
+    moments: Mapping[str, Moment],
+    vocabulary: Vocabulary,
+    words: Collection[str] = WORDS,
 ) -> dict[str, Any]:
     """The question as Cedar takes it.
 
@@ -169,15 +190,16 @@ def request(
         question: what is asked.
         moments: the time in each zone of the vocabulary.
         vocabulary: what is configured.
+        words: those of the schema's context; the rest is looked at, but left out.
 
     Raises:
         ValueError: an address that is none, or an argument of another kind than configured.
     """
-    here = moments[vocabulary.zone]
+    here = _moment(moments[vocabulary.zone])
     context: Json = {
         "caller": uid("Caller", question.caller),
         "tool": question.tool,
-        **_moment(here),
+        **here,
         "zones": {name: _moment(moments[name]) for name in vocabulary.zones},
     }
     if question.subject is not None:
@@ -192,7 +214,7 @@ def request(
         "principal": principal(question),
         "action": uid("Action", question.action),
         "resource": uid("Tool" if question.about_tool else "Credential", question.resource),
-        "context": context,
+        "context": {word: value for word, value in context.items() if word in words},
     }
 
 

@@ -28,7 +28,8 @@ from broker.settings.rules_rotation import lends
 from broker.vault.login import read_token
 
 if TYPE_CHECKING:
-    from broker.access.policies import Policies, Sources
+    from broker.access.policies import Policies
+    from broker.access.policy_sources import Sources
 
 
 def compiled(
@@ -64,8 +65,7 @@ def sources(
     callers: Iterable[str] = (),
 ) -> Sources:
     """What the policies are made of; arguments as for ``compiled``."""
-    from broker.access.policies import Sources, Target
-    from broker.access.policy_files import PolicyFile
+    from broker.access.policy_sources import PolicyFile, Sources, Target
     from broker.access.vocabulary import Vocabulary
 
     zones = dict.fromkeys(settings.policies.zones)

@@ -61,10 +61,9 @@ def check_policies(arguments: argparse.Namespace) -> int:
         settings = replace(settings, policies=replace(settings.policies, texts=texts))
     say.advice(remarks(settings, loaded.place))
     policies = Policies(sources(settings, file=arguments.config))
-    counted = {"permit": 0, "forbid": 0}
-    for one in policies.all.values():
-        counted["permit" if one.permits else "forbid"] += 1
-    print(f"{arguments.config}: {counted['permit']} permits, {counted['forbid']} forbids, no fault")
+    permits = sum(one.permits for one in policies.all.values())
+    forbids = len(policies.all) - permits
+    print(f"{arguments.config}: no fault; permits: {permits}, forbids: {forbids}")
     return ExitCode.OK
 
 

@@ -10,9 +10,9 @@ from zoneinfo import ZoneInfo
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from broker.access.policies import Policies, Sources, Target
+from broker.access.policies import Policies
 from broker.access.policy import PolicyAuthorizer
-from broker.access.policy_files import PolicyFile
+from broker.access.policy_sources import PolicyFile, Sources, Target
 from broker.access.principal import Caller, Grant, Principal
 from broker.access.roles import Role, Window
 from broker.access.vocabulary import ACTIONS, DAYS, Question, Vocabulary
@@ -291,6 +291,25 @@ def answered(authorizer: PolicyAuthorizer, one: Question, clock: ManualClock) ->
     except (CallerForbidden, CredentialUnknown) as refusal:
         return type(refusal).__name__, refusal.reason
     return decision.key, decision.policies
+
+
+@settings(max_examples=60, deadline=None)
+@given(roles, lists, st.lists(st.sampled_from(CEDAR), unique=True), st.lists(questions()))
+def test_a_list_of_names_is_each_name_asked_by_itself(
+    found: tuple[Role, ...],
+    listed: dict[str, tuple[str, ...]],
+    cedar: list[str],
+    asked: list[Question],
+) -> None:
+    """With files too; and what is permitted is listed then as well."""
+    policies = compiled(found, listed, "\n".join(cedar))
+    for caller in (*CALLERS, "stranger"):
+        for subject in (None, *SUBJECTS):
+            alone = [name for name in CREDENTIALS if policies.lists(caller, subject, name)]
+            assert policies.visible(caller, subject) == tuple(sorted(alone))
+    for one in asked:
+        if one.action in {"handout", "read_status"} and policies.decide(one).allowed:
+            assert policies.lists(one.caller, one.subject, one.resource)
 
 
 @settings(max_examples=80, deadline=None)

@@ -10,9 +10,9 @@ from broker.access.authorizer import Authorizer, ListAuthorizer
 from broker.access.cache import Cache
 from broker.access.caller import ClientSpec
 from broker.access.current import CurrentAuthorizer
-from broker.access.policies import Policies, Sources, Target
+from broker.access.policies import Policies
 from broker.access.policy import PolicyAuthorizer
-from broker.access.policy_files import PolicyFile
+from broker.access.policy_sources import PolicyFile, Sources, Target
 from broker.access.principal import Caller, Grant, Principal
 from broker.access.roles import Role
 from broker.credentials.model import CredentialKey

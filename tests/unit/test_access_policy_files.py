@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from broker.access import cedar
-from broker.access.policy_files import PolicyFile, Sets, read_files
+from broker.access.policy_files import Sets, read_files
+from broker.access.policy_sources import PolicyFile
 from broker.access.statements import split
 from broker.access.vocabulary import Vocabulary, pattern, quoted, schema
 
@@ -165,19 +168,23 @@ def test_statements(text: str, statements: list[tuple[str, int]]) -> None:
     assert [(one.text, one.line) for one in split(text)] == statements
 
 
-@given(st.text(alphabet='ab";/\\\n ', max_size=60))
-def test_nothing_is_lost_by_cutting(text: str) -> None:
-    """All that Cedar reads is in some statement, at its line."""
-    found = list(split(text))
-    position = 0
-    for one in found:
-        position = text.index(one.text, position)
-        assert text.count("\n", 0, position) + 1 == one.line
-        position += len(one.text)
-    outside = text
-    for one in found:
-        outside = outside.replace(one.text, "", 1)
-    assert all(line.strip() == "" or "//" in line for line in outside.split("\n"))
+WORDS = st.sampled_from(["permit", "(a)", '"x;y"', '"\\";//"', "// c; d\n", "\n", " ", "\r\n", "/"])
+
+
+@given(st.lists(st.lists(WORDS, max_size=8).map("".join), min_size=1, max_size=6), st.booleans())
+def test_each_statement_is_found_once_at_its_line(parts: list[str], closed: bool) -> None:
+    """What is joined by ends is cut again there; nothing that Cedar reads is left out."""
+    text = "\n;".join(parts) + ("\n;" if closed else "")
+    expected, line = [], 1
+    for number, part in enumerate(parts):
+        piece = part + ("\n;" if closed or number < len(parts) - 1 else "")
+        skipped = re.match(r"(?:\s|//[^\n\r]*)*", piece)
+        assert skipped
+        written = piece[skipped.end() :].rstrip()
+        if written:
+            expected.append((written, line + skipped[0].count("\n")))
+        line += piece.count("\n")
+    assert [(one.text, one.line) for one in split(text)] == expected
 
 
 @given(st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=30))

@@ -37,7 +37,7 @@ def test_the_example_has_no_fault(capsys: Output) -> None:
     """Neither faults nor remarks."""
     assert main(["policy", "check", "--config", "broker.yaml"]) == ExitCode.OK
     captured = capsys.readouterr()
-    assert captured.out == "broker.yaml: 4 permits, 3 forbids, no fault\n"
+    assert captured.out == "broker.yaml: no fault; permits: 4, forbids: 3\n"
     assert captured.err == ""
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from broker.access.policies import Policies, Sources, Target
-from broker.access.policy_files import PolicyFile
+from broker.access.policies import Policies
+from broker.access.policy_sources import PolicyFile, Sources, Target
 from broker.access.tokens import model, reader
 from broker.access.tokens.model import read_wish
 from broker.cli.main import parser
