@@ -170,8 +170,10 @@ MEMBERS: Final[Mapping[str, tuple[Mapping[str, Any], str]]] = {
     ),
     "token_id": (
         _TEXT,
-        "id of the scoped token, never the token; `*` in a revocation that named none this broker "
-        "knew: `reason` says which it means",
+        (
+            "id of the scoped token, never the token; `*` in a revocation that named none this "
+            "broker knew: `reason` says which it means"
+        ),
     ),
     "subject": (_TEXT, "on whose behalf, as the scoped token says"),
     "policies": (_NAMES, "ids of the policies that decided; `…` when there were too many"),
