@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from mcp import MCPError
 
+from broker.client.mcp.guard import Guard
 from tests.simulators.subject_tokens import UNKNOWN, TokenBroker
 from tests.support.guarded import (
     ERAS,
@@ -349,6 +350,21 @@ async def test_a_token_in_the_url_is_refused(
     assert response.status_code == status
 
 
+@pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
+async def test_a_token_in_the_path_is_refused(fake: TokenBroker, method: str) -> None:
+    """It is part of the URL like the query, and of every access log."""
+    token = fake.mint("ada", "ping")
+    body = {"json": call_body("ping")} if method == "POST" else {}
+    async with guarded(fake.broker()) as world, world.raw(token) as http:
+        for stray in (token, FOREIGN, FOREIGN.replace("_", "%5F")):
+            response = await http.request(method, f"{world.url}/{stray}", **body)
+            assert response.status_code == 400
+        # Without a good bearer too.
+        http.headers.pop("Authorization")
+        response = await http.request(method, f"{world.url}/{FOREIGN}", **body)
+        assert response.status_code == 400
+
+
 async def test_the_own_bearer_is_refused_wherever_it_stands(fake: TokenBroker) -> None:
     """In the query, in an argument, in ``_meta``, as a name: it would leave with the call."""
     token = fake.mint("ada", "web_search")
@@ -520,3 +536,21 @@ async def test_public_paths_are_exact_and_only_read(fake: TokenBroker) -> None:
             (await http.get(f"{origin}/healthz/../mcp")).status_code,
         ]
     assert statuses == [404, 401, 401, 401]
+
+
+async def test_a_public_path_sees_no_bearer_either(fake: TokenBroker) -> None:
+    """Whatever an agent sends along: nothing there needs it."""
+    seen: list[list[tuple[bytes, bytes]]] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        seen.append(list(scope["headers"]))
+
+    guard = Guard(app, resource="https://mcp.example/mcp", broker=fake.broker(), public=["/ok"])
+    headers = [(b"authorization", b"Bearer x"), (b"host", b"mcp.example")]
+    scope = {"type": "http", "method": "GET", "path": "/ok", "headers": headers}
+
+    async def nothing(message: Any = None) -> Any:
+        return message
+
+    await guard(scope, nothing, nothing)
+    assert seen == [[(b"host", b"mcp.example")]]
