@@ -188,3 +188,8 @@ class PolicyAuthorizer:
         """See ``Authorizer.tools``; known where roles or names of tools say it."""
         grant = principal.grant
         return self._policies.tools(principal.caller.name, None if grant is None else grant.subject)
+
+    def samples(self, principal: Principal, glob: str, *, action: Action) -> tuple[str, ...]:
+        """See ``Authorizer.samples``."""
+        subject = principal.subject or None
+        return self._policies.samples(principal.caller.name, subject, action, glob)
