@@ -269,6 +269,11 @@ async def test_fields_of_the_wrong_call_are_refused_in_the_old_era_too(fake: Tok
         (b"\xff\xfe", -32700),
         ('{"jsonrpc":"2.0"}'.encode("utf-16"), -32700),
         (b"[" * 100_000, -32700),
+        (b'{"jsonrpc":"2.0","id":NaN,"method":"tools/list"}', -32700),
+        (b'{"method":"tools/call","params":{"name":"a","arguments":{"x":-Infinity}}}', -32700),
+        (b'{"id":1,"method":"tools/call","params":{"name":"\\ud800"}}', -32700),
+        (b'{"id":"\\uDFFF","method":"tools/call","params":{"name":"ping"}}', -32700),
+        (b'{"method":"tools/call","params":{"name":"a","arguments":{"\\udc00":1}}}', -32700),
         (b"[]", -32600),
         (json.dumps([call_body("ping")]).encode(), -32600),
         (b'"tools/call"', -32600),
@@ -294,6 +299,15 @@ async def test_a_body_that_is_no_message_is_400(fake: TokenBroker, body: bytes, 
     assert response.status_code == 400
     assert response.json()["error"]["code"] == code
     assert not fake.questions
+
+
+async def test_a_stranger_causes_no_error_of_ours(fake: TokenBroker) -> None:
+    """Half a surrogate pair is no text: a challenge, not a 503 and no traceback in the log."""
+    body = b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"\\ud800"}}'
+    whole = b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"\\ud83d\\ude00"}}'
+    async with guarded(fake.broker()) as world, world.raw() as http:
+        for content in (body, whole):
+            assert (await http.post(world.url, content=content)).status_code == 401
 
 
 async def test_too_large_encoded_and_other_methods(fake: TokenBroker) -> None:
