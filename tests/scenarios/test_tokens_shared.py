@@ -314,6 +314,20 @@ async def test_a_document_that_is_lost_is_written_again(loss: str) -> None:
         assert [await replica.use(fresh) for replica in (one, two, three)] == ["good"] * 3
 
 
+async def test_news_that_a_write_of_ones_own_brings_are_told_too() -> None:
+    """Guards hear of a revocation by another replica, also when this one reads it to write."""
+    clock = VirtualClock()
+    async with replicas(clock) as (_, (one, two)):
+        token, grant = await mint(two.store)
+        assert await two.use(token) == "good"
+        await clock.sleep(0.3)
+        await one.store.revoke(Target("id", grant.id))
+        await two.store.revoke(Target("subject", "carol"))
+        assert verdict(two.store, token) == "token_revoked"
+        await clock.sleep(2 * POLL)
+        assert two.records.of("learned") == [grant.id]
+
+
 async def test_a_document_made_anew_under_the_same_number_is_read() -> None:
     """Vault counts from one again when the metadata was deleted: the number is not the content."""
     clock = VirtualClock()
