@@ -15,7 +15,8 @@ from typing import Annotated, Final, TypeAlias
 from fastapi import FastAPI, Path, Request, Response
 
 from broker.access.principal import Principal
-from broker.access.tokens.minting import Asker, TokenDesk
+from broker.access.tokens.minting import TokenDesk
+from broker.access.tokens.showing import Asker
 from broker.api.decisions import add_decisions
 from broker.api.events import EventStreams
 from broker.api.framework import Prepared, create_app, document, peer, request_id, unless_gone

@@ -18,7 +18,8 @@ from typing import Annotated, Final
 from fastapi import FastAPI, Path, Query, Request, Response
 from fastapi.params import Depends
 
-from broker.access.tokens.minting import Asker, TokenDesk
+from broker.access.tokens.minting import TokenDesk
+from broker.access.tokens.showing import Asker
 from broker.api.framework import NO_STORE, Prepared, document, peer, request_id
 from broker.api.openapi import SUBJECT_PARAMETER, answers, body, token_body
 from broker.api.reading import fields_of, read, read_object, read_token

@@ -168,7 +168,11 @@ MEMBERS: Final[Mapping[str, tuple[Mapping[str, Any], str]]] = {
         _TEXT,
         "id of the MCP request, as the caller *claims* in `Broker-Mcp-Request-Id`",
     ),
-    "token_id": (_TEXT, "id of the scoped token, never the token"),
+    "token_id": (
+        _TEXT,
+        "id of the scoped token, never the token; `*` in a revocation that named none this broker "
+        "knew: `reason` says which it means",
+    ),
     "subject": (_TEXT, "on whose behalf, as the scoped token says"),
     "policies": (_NAMES, "ids of the policies that decided; `…` when there were too many"),
     "arguments": (

@@ -7,9 +7,11 @@ Rules: as in ``rules``.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import Final
 
+from broker.settings import literals, units
 from broker.settings.domain import CredentialSettings
 from broker.settings.domain_rotation import (
     CredentialRotationSettings,
@@ -120,10 +122,16 @@ def _held(one: CredentialSettings, fields: set[str], at: Path) -> Iterator[Findi
         except ValueError:
             continue  # told elsewhere
     if needed and not needed & fields:
+        # A field's name is quoted, anything else that stands there by mistake is not.
+        named = [
+            one
+            for one in sorted(needed)
+            if re.fullmatch(units.FIELD, one) and literals.shape(one) is None
+        ]
         yield Finding(
             at,
             "brings nothing that is handed out",
-            f"Write one of: {', '.join(sorted(needed))}.",
+            f"Write one of: {', '.join(named)}." if named else "Write a field that is handed out.",
         )
 
 

@@ -7,7 +7,7 @@ from copy import deepcopy
 from typing import Any
 
 import yaml
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from broker.errors import SettingsErrors
@@ -56,6 +56,8 @@ VALUES = st.recursive(
 
 @settings(max_examples=100)
 @given(st.lists(st.tuples(st.sampled_from(PLACES), VALUES), max_size=4), st.booleans())
+@example([(("credentials", "search-api", "use", "field"), "hvs.CAESIcanarycanarycanary")], False)
+@example([(("credentials", "search-api", "use", "field"), f"{CANARY} x")], False)
 def test_any_change_of_a_good_file_is_understood_or_explained(
     changes: list[tuple[tuple[Any, ...], Any]], flow: bool
 ) -> None:

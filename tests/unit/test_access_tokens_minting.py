@@ -9,7 +9,8 @@ import pytest
 from broker.access.policy import PolicyAuthorizer
 from broker.access.principal import Caller, Principal
 from broker.access.roles import Role
-from broker.access.tokens.minting import Asker, TokenDesk
+from broker.access.tokens.minting import TokenDesk
+from broker.access.tokens.showing import Asker
 from broker.errors import BrokerError, CallerForbidden, CredentialUnknown, InsufficientScope
 from tests.simulators.clock import ManualClock
 from tests.simulators.tokens import RecordsSimulator, pod

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from broker.access.tokens.minting import Asker
 from broker.access.tokens.model import Wish
+from broker.access.tokens.showing import Asker
 from broker.api.events import HEARTBEAT, LONGEST, STREAMS, EventStream, EventStreams, encode
 from broker.api.sockets import TcpAddress
 from broker.telemetry.events import Event

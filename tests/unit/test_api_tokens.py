@@ -27,7 +27,7 @@ from broker.protocol.token_format import PATTERN
 from tests.simulators.clock import LeapingClock
 from tests.simulators.sink import SinkSimulator
 from tests.support.broker import OTHER_TOKEN, SECRET, TOKEN, Assembly, Serving, serving
-from tests.support.patience import PATIENCE
+from tests.support.patience import PATIENCE, turns
 from tests.support.wire import Reply, Wire
 
 AUTH = f"Authorization: Bearer {TOKEN}"
@@ -362,6 +362,23 @@ async def test_a_revocation_ends_a_verdict_that_was_kept(served: Serving) -> Non
     other = await served.data()
     await other.get(f"/v1/tokens/{told['id']}", AUTH, method="DELETE")
     assert (await wire.get(*ask)).status == 403
+
+
+async def test_a_wait_does_not_outlive_its_token(served: Serving) -> None:
+    """Revoked while its bearer waits for a new version: the new version is not for it."""
+    wire, other = await served.data(), await served.data()
+    told = await minted(other)
+    etag = (await other.get(SEARCH, AUTH)).header("etag")
+    head = (
+        f"GET {SEARCH} HTTP/1.1\r\nHost: localhost\r\n{AUTH}\r\n{shown(told['token'])}\r\n"
+        f"Broker-Tool: search\r\nIf-None-Match: {etag}\r\nPrefer: wait=50\r\n\r\n"
+    )
+    await wire.send(head.encode())
+    await turns()
+    await other.get(f"/v1/tokens/{told['id']}", AUTH, method="DELETE")
+    served.broker.publish("search-api", "v2")
+    reply = await wire.reply()
+    assert (reply.status, reply.json()["code"]) == (403, "subject_token_refused")
 
 
 async def test_a_child_by_http(served: Serving) -> None:

@@ -21,12 +21,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, Final
 
 from broker.access.authorizer import Authorizer
 from broker.access.principal import Caller, Grant, Principal
-from broker.access.tokens.ledger import Known
 from broker.access.tokens.model import (
     LONGEST_LIFE,
     Target,
@@ -36,6 +34,7 @@ from broker.access.tokens.model import (
     require_tools,
 )
 from broker.access.tokens.port import TokenRecords, TokenStore
+from broker.access.tokens.showing import Asker, cursor, cursor_of, introspection, shown, visible
 from broker.clock import Clock
 from broker.errors import (
     BrokerError,
@@ -46,9 +45,6 @@ from broker.errors import (
     SubjectTokenRefused,
     TokenUnknown,
 )
-from broker.protocol.models import format_time
-from broker.protocol.names import TOKEN_ISSUER
-from broker.protocol.scopes import scope_text
 from broker.protocol.token_models import (
     InactiveDocument,
     IntrospectionDocument,
@@ -62,24 +58,6 @@ PAGE: Final = 200
 """Tokens in one answer to a list."""
 SLICE: Final = 100
 """Records written in one turn of the loop."""
-
-
-@dataclass(frozen=True, slots=True)
-class Asker:
-    """Who asks about tokens, and how the audit names him."""
-
-    actor: str
-    request_id: str
-    principal: Principal | None = None
-    """None: an operator, who may ask about all."""
-    subject_token: bytes | None = None
-    """The scoped token he shows."""
-    address: str = ""
-
-    @property
-    def caller(self) -> str:
-        """The client; empty for an operator."""
-        return "" if self.principal is None else self.principal.caller.name
 
 
 class TokenDesk:
@@ -152,7 +130,7 @@ class TokenDesk:
             except BrokerError:
                 self._store.discard(minted.known)
                 raise
-        return {"token": minted.token.reveal(), **self._document(grant)}
+        return {"token": minted.token.reveal(), **shown(grant, self._clock.wall())}
 
     def _for_whom(self, asker: Asker, wish: Wish) -> str:
         if asker.principal is not None:
@@ -255,21 +233,7 @@ class TokenDesk:
                 error, caller=asker.caller, token_id="", request_id=asker.request_id
             )
             return {"active": False}
-        return {
-            "active": True,
-            "scope": scope_text(grant.tools, grant.credentials),
-            "client_id": grant.caller,
-            "sub": grant.subject,
-            "aud": grant.audience or None,
-            "exp": int(grant.expires_at),
-            "iat": int(grant.issued_at),
-            "jti": grant.id,
-            "iss": TOKEN_ISSUER,
-            "token_type": "Bearer",
-            "tools": list(grant.tools),
-            "credentials": list(grant.credentials),
-            "parent": grant.parent or None,
-        }
+        return introspection(grant)
 
     def _own(self, asker: Asker, token: bytes) -> Grant:
         grant = self._store.look_up(token).grant
@@ -284,16 +248,16 @@ class TokenDesk:
             RequestMalformed: ``after`` is not from an answer.
         """
         caller = None if asker.principal is None else asker.caller
-        found = self._store.page(caller, _cursor(after), PAGE)
+        found = self._store.page(caller, cursor(after), PAGE)
         wall = self._clock.wall()
         last = found[-1] if len(found) == PAGE else None
         return {
             "tokens": [
-                self._document(known.claims.grant)
+                shown(known.claims.grant, wall)
                 for known in found
-                if known.claims.grant.expires_at > wall and _visible(asker, known)
+                if known.claims.grant.expires_at > wall and visible(asker, known)
             ],
-            "next": None if last is None else f"{last.number}:{last.claims.grant.caller}",
+            "next": None if last is None else cursor_of(last),
         }
 
     async def show(self, asker: Asker, token_id: str) -> TokenDocument:
@@ -304,9 +268,9 @@ class TokenDesk:
         """
         await self.freshen()
         known = self._store.get(token_id)
-        if known is None or not _visible(asker, known):
+        if known is None or not visible(asker, known):
             raise TokenUnknown
-        return self._document(known.claims.grant)
+        return shown(known.claims.grant, self._clock.wall())
 
     # --- revoking -------------------------------------------------------------------
 
@@ -326,7 +290,7 @@ class TokenDesk:
     def _his(self, asker: Asker, token_id: str) -> bool:
         known = self._store.get(token_id)
         if known is not None:
-            return _visible(asker, known)
+            return visible(asker, known)
         # Another replica may have made it; what is not known cannot be shown to be a child.
         principal = asker.principal
         return (
@@ -368,37 +332,3 @@ class TokenDesk:
                 error, caller=asker.caller, token_id=token_id, request_id=asker.request_id
             )
             raise
-
-    def _document(self, grant: Grant) -> TokenDocument:
-        return {
-            "id": grant.id,
-            "subject": grant.subject,
-            "caller": grant.caller,
-            "audience": grant.audience or None,
-            "tools": list(grant.tools),
-            "credentials": list(grant.credentials),
-            "scope": scope_text(grant.tools, grant.credentials),
-            "issued_at": format_time(grant.issued_at),
-            "expires_at": format_time(grant.expires_at),
-            "expires_in": int(max(0.0, grant.expires_at - self._clock.wall()) * 1000) / 1000,
-            "parent": grant.parent or None,
-        }
-
-
-def _visible(asker: Asker, known: Known) -> bool:
-    """Operators see all; a caller its own; with a scoped token, that one and what came of it."""
-    if asker.principal is None:
-        return True
-    claims, grant = known.claims, asker.principal.grant
-    if claims.grant.caller != asker.caller:
-        return False
-    return grant is None or grant.id == claims.grant.id or grant.id in claims.ancestors
-
-
-def _cursor(after: str) -> tuple[str, int]:
-    if not after:
-        return "", 0
-    number, _, caller = after.partition(":")
-    if not number.isascii() or not number.isdigit() or len(number) > 15:
-        raise RequestMalformed("after is what an answer gave as next.")
-    return caller, int(number)
