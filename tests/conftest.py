@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # the demo's packages are imported only when a real server is
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of real servers begin first: they wait most, and others use the processors meanwhile."""
+    """Tests of real servers begin first: they wait most, while others use the processors."""
     items.sort(key=lambda item: item.get_closest_marker("real") is None)
 
 

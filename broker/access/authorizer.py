@@ -97,6 +97,10 @@ class Authorizer(Protocol):
         """Names and globs of the tools it may name; None: any."""
         ...
 
+    def samples(self, principal: Principal, glob: str, *, action: Action) -> tuple[str, ...]:
+        """Tools that a glob covers and that may be decided about otherwise than the glob."""
+        ...
+
 
 class ListAuthorizer:
     """Each client has a list of credentials, for any tool.
@@ -168,3 +172,8 @@ class ListAuthorizer:
         """See ``Authorizer.tools``."""
         del principal
         return None
+
+    def samples(self, principal: Principal, glob: str, *, action: Action) -> tuple[str, ...]:
+        """See ``Authorizer.samples``."""
+        del principal, glob, action
+        return ()

@@ -69,3 +69,7 @@ class CurrentAuthorizer:
     def tools(self, principal: Principal) -> tuple[str, ...] | None:
         """See ``Authorizer.tools``."""
         return self.inner.tools(principal)
+
+    def samples(self, principal: Principal, glob: str, *, action: Action) -> tuple[str, ...]:
+        """See ``Authorizer.samples``."""
+        return self.inner.samples(principal, glob, action=action)

@@ -61,6 +61,22 @@ def literals(value: Any) -> Iterator[Uid]:
                 yield from literals(inner)
 
 
+def texts(expression: Any) -> Iterator[str]:
+    """Every text and, as a glob, every pattern that an expression compares something with."""
+    match expression:
+        case {"Value": str(text)}:
+            yield text
+        case {"like": {"left": left, "pattern": list(parts)}}:
+            yield from texts(left)
+            yield "".join("*" if one == "Wildcard" else one["Literal"] for one in parts)
+        case dict():
+            for inner in expression.values():
+                yield from texts(inner)
+        case list():
+            for inner in expression:
+                yield from texts(inner)
+
+
 def bare_caller(est: Est) -> str | None:
     """The caller that a forbid compares its principal with; None when it does not."""
     if est.get("effect") != "forbid":

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from broker.access import cedar
-from broker.access.est import Est, Uid
+from broker.access.est import Est, Uid, literals, texts
 from broker.access.left_open import CHANGING, opened
 from broker.access.moments import Moments
 from broker.access.policy_files import Sets, read_files
@@ -27,6 +27,7 @@ from broker.access.reach import Reach, reach
 from broker.access.roles import held, list_id, list_policy, policy_id, role_policy
 from broker.access.vocabulary import ADMIN, Json, Question, request, schema, uid
 from broker.errors import SettingsErrors
+from broker.protocol.scopes import meeting
 
 LISTED_BY: Final = ("handout", "read_status")
 """A caller sees a credential when it may have one of these for some tool, at some time."""
@@ -307,6 +308,24 @@ class Policies:
             if not named:
                 return None
             found.update(dict.fromkeys(named))
+        return tuple(found)
+
+    def samples(self, caller: str, subject: str | None, action: str, glob: str) -> tuple[str, ...]:
+        """Tools that a glob covers, such that files' policies tell no two others apart.
+
+        Lists and roles only permit, and what they permit as a glob they permit in whole.
+        """
+        own = {policy_id(role.name) for role in self.sources.roles}
+        own |= {list_id(client) for client in self.sources.clients}
+        found: dict[str, None] = {}
+        for one in self._asking(caller, subject).policies:
+            actions = one.reach.actions
+            if one.id in own or (actions is not None and actions.isdisjoint((action, ADMIN))):
+                continue
+            named = [name for kind, name in literals(one.est) if kind == "Tool"]
+            for text in (*named, *texts(one.est.get("conditions", ()))):
+                if name := meeting(glob, text):
+                    found[name] = None
         return tuple(found)
 
     def describe(self, name: str) -> str:

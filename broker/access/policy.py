@@ -187,3 +187,8 @@ class PolicyAuthorizer:
     def tools(self, principal: Principal) -> tuple[str, ...] | None:
         """See ``Authorizer.tools``; known where roles or names of tools say it."""
         return self._policies.tools(principal.caller.name, principal.subject or None)
+
+    def samples(self, principal: Principal, glob: str, *, action: Action) -> tuple[str, ...]:
+        """See ``Authorizer.samples``."""
+        subject = principal.subject or None
+        return self._policies.samples(principal.caller.name, subject, action, glob)

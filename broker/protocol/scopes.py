@@ -15,7 +15,7 @@ Source: RFC 6749 section 3.3 (scope), RFC 6750 section 3.1 (insufficient_scope).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import Final
 from urllib.parse import quote, unquote
@@ -91,6 +91,35 @@ def includes(pattern: str, asked: str) -> bool:
                 after.add(place + 1)
         here = after
     return len(pattern) in _past_stars(pattern, here)
+
+
+@lru_cache(maxsize=4096)
+def meeting(one: str, other: str) -> str | None:
+    """A name that both patterns cover; None when there is none."""
+    one, other = _canonical(one), _canonical(other)
+    waiting = [(0, 0, "")]
+    seen = {(0, 0)}
+    while waiting:
+        here, there, text = waiting.pop()
+        if (here, there) == (len(one), len(other)):
+            return text
+        for step in _steps(one[here : here + 1], other[there : there + 1]):
+            place = (here + step[0], there + step[1])
+            if place not in seen:
+                seen.add(place)
+                waiting.append((*place, text + step[2]))
+    return None
+
+
+def _steps(own: str, its: str) -> Iterator[tuple[int, int, str]]:
+    """How far a sign of either pattern leads, and the character read on the way."""
+    if own == "*":
+        yield 1, 0, ""
+    if its == "*":
+        yield 0, 1, ""
+    if own and its and (own == its or own in "*?" or its in "*?") and (own, its) != ("*", "*"):
+        read = next((sign for sign in (own, its) if sign not in "*?"), "x")
+        yield own != "*", its != "*", read
 
 
 def _past_stars(pattern: str, places: set[int]) -> set[int]:

@@ -81,12 +81,17 @@ def well_formed(token: bytes) -> bool:
 
 
 def content(token: bytes) -> bytes | None:
-    """What a well-formed signed token carries; None when it is no base64url."""
+    """What a well-formed signed token carries; None when it is no base64url, or spelled otherwise.
+
+    Unused bits and the signs of plain base64 would make many texts of one token, which no
+    scanner knows and which are not each other's digest.
+    """
     text = token[len(SIGNED) : -_SUM]
     try:
-        return b64decode(text + b"=" * (-len(text) % 4), altchars=b"-_", validate=True)
+        raw = b64decode(text + b"=" * (-len(text) % 4), altchars=b"-_", validate=True)
     except ValueError:
         return None
+    return raw if urlsafe_b64encode(raw).rstrip(b"=") == text else None
 
 
 def mask_tokens(text: str, mask: str = "***") -> str:

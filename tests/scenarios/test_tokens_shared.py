@@ -314,6 +314,33 @@ async def test_a_document_that_is_lost_is_written_again(loss: str) -> None:
         assert [await replica.use(fresh) for replica in (one, two, three)] == ["good"] * 3
 
 
+async def test_news_that_a_write_of_ones_own_brings_are_told_too() -> None:
+    """Guards hear of a revocation by another replica, also when this one reads it to write."""
+    clock = VirtualClock()
+    async with replicas(clock) as (_, (one, two)):
+        token, grant = await mint(two.store)
+        assert await two.use(token) == "good"
+        await clock.sleep(0.3)
+        await one.store.revoke(Target("id", grant.id))
+        await two.store.revoke(Target("subject", "carol"))
+        assert verdict(two.store, token) == "token_revoked"
+        await clock.sleep(2 * POLL)
+        assert two.records.of("learned") == [grant.id]
+
+
+async def test_a_document_made_anew_under_the_same_number_is_read() -> None:
+    """Vault counts from one again when the metadata was deleted: the number is not the content."""
+    clock = VirtualClock()
+    async with replicas(clock) as (vault, (one, two)):
+        token, grant = await mint(two.store)
+        await one.store.revoke(Target("subject", "carol"))
+        assert await two.use(token) == "good"
+        await clock.sleep(2.2)
+        vault.server.kv.wipe("tokens/revocations")
+        await one.store.revoke(Target("id", grant.id))
+        await refused_within(two, token, POLL + 0.02)
+
+
 @pytest.mark.parametrize("failure", [VaultFailed(), VaultTimeout()], ids=lambda one: one.code)
 async def test_a_revocation_that_is_not_written_is_not_claimed(failure: Exception) -> None:
     """The one who revokes is told, and nothing here says it is revoked."""

@@ -127,6 +127,55 @@ async def test_a_policy_may_forbid_minting() -> None:
     assert await outcome(made, None, caller="search", tools=["*"], credentials=["web"]) == "minted"
 
 
+MINT = 'forbid (principal in Caller::"search", action == Action::"mint_token", '
+
+
+@pytest.mark.parametrize(
+    ("text", "minted", "refused"),
+    [
+        (MINT + 'resource == Tool::"drop");', ["find*"], ["d*"]),
+        (MINT + 'resource) when { resource in [Tool::"drop"] };', ["dro"], ["*"]),
+        (MINT + 'resource) when { context.tool == "drop" };', ["dro"], ["dro?"]),
+        (MINT + 'resource) when { ["drop"].contains(context.tool) };', ["a*"], ["?rop"]),
+        (MINT + 'resource) when { context.tool like "admin.*" };', ["a?min"], ["ad*"]),
+        (MINT + 'resource) when { context.tool like "*.drop" };', ["a.dro"], ["a.*"]),
+        (MINT + 'resource) unless { context.tool like "s*" };', ["s*"], ["*"]),
+        (MINT + 'resource == Credential::"web") when { context.tool == "a" };', ["b"], ["?"]),
+        (MINT + 'resource == Credential::"web") when { context.tool == "a" };', ["b"], ["a", "b"]),
+    ],
+)
+async def test_no_glob_and_no_company_is_a_way_around_a_forbid(
+    text: str, minted: list[str], refused: list[str]
+) -> None:
+    """What a tool may not be minted for alone it is not minted for under a wider name."""
+    made, _ = desk(text)
+    assert await outcome(made, SEARCH, tools=minted, credentials=["web"]) == "minted"
+    assert await outcome(made, SEARCH, tools=refused, credentials=["web"]) == "CallerForbidden"
+
+
+async def test_a_glob_covers_nothing_that_a_permit_leaves_out() -> None:
+    """A permit may be for all tools but one."""
+    text = (
+        'permit (principal in Caller::"shop", action, resource) when '
+        '{ (resource is Tool || resource == Credential::"web") && context.tool != "drop" };'
+    )
+    made, _ = desk(text)
+    assert await outcome(made, SHOP, tools=["find*"], credentials=["web"]) == "minted"
+    assert await outcome(made, SHOP, tools=["dro*"], credentials=["web"]) == "CallerForbidden"
+
+
+async def test_each_credential_may_go_with_another_tool() -> None:
+    """Where the pair is not held no use will be, so nothing is passed on by it."""
+    actions = ("handout", "call_tool", "mint_token")
+    roles = [
+        Role(name, callers=("shop",), tools=(f"{name}.*",), credentials=(name,), actions=actions)
+        for name in ("web", "orders")
+    ]
+    made, _ = desk("", *roles)
+    wish = {"tools": ["web.*", "orders.x"], "credentials": ["web", "orders"]}
+    assert await outcome(made, SHOP, **wish) == "minted"
+
+
 async def test_lives_follow_the_configuration() -> None:
     """What is configured anew holds for the next token."""
     made, _ = desk()

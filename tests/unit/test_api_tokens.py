@@ -275,6 +275,9 @@ class Picky:
     def tools(self, principal: Principal) -> tuple[str, ...] | None:
         return self._tools
 
+    def samples(self, principal: Principal, glob: str, *, action: str) -> tuple[str, ...]:
+        return ()
+
 
 @pytest.mark.parametrize(
     ("wish", "status"),
@@ -303,7 +306,7 @@ async def test_policy_decides_what_is_passed_on(
     assert reply.status == status
     if wish["tools"] in (["*"], ["write"]):
         assert reply.json()["scope"] == f"tool:{wish['tools'][0]}"
-    assert {action for action, _ in picky.asked} <= {"mint_token"}
+    assert {action for action, _ in picky.asked} <= {"mint_token", "handout"}
 
 
 # --- what a token is good for --------------------------------------------------------------

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from mcp import MCPError
 
+from broker.client.mcp.guard import Guard
 from tests.simulators.subject_tokens import UNKNOWN, TokenBroker
 from tests.support.guarded import (
     ERAS,
@@ -268,6 +269,11 @@ async def test_fields_of_the_wrong_call_are_refused_in_the_old_era_too(fake: Tok
         (b"\xff\xfe", -32700),
         ('{"jsonrpc":"2.0"}'.encode("utf-16"), -32700),
         (b"[" * 100_000, -32700),
+        (b'{"jsonrpc":"2.0","id":NaN,"method":"tools/list"}', -32700),
+        (b'{"method":"tools/call","params":{"name":"a","arguments":{"x":-Infinity}}}', -32700),
+        (b'{"id":1,"method":"tools/call","params":{"name":"\\ud800"}}', -32700),
+        (b'{"id":"\\uDFFF","method":"tools/call","params":{"name":"ping"}}', -32700),
+        (b'{"method":"tools/call","params":{"name":"a","arguments":{"\\udc00":1}}}', -32700),
         (b"[]", -32600),
         (json.dumps([call_body("ping")]).encode(), -32600),
         (b'"tools/call"', -32600),
@@ -293,6 +299,15 @@ async def test_a_body_that_is_no_message_is_400(fake: TokenBroker, body: bytes, 
     assert response.status_code == 400
     assert response.json()["error"]["code"] == code
     assert not fake.questions
+
+
+async def test_a_stranger_causes_no_error_of_ours(fake: TokenBroker) -> None:
+    """Half a surrogate pair is no text: a challenge, not a 503 and no traceback in the log."""
+    body = b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"\\ud800"}}'
+    whole = b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"\\ud83d\\ude00"}}'
+    async with guarded(fake.broker()) as world, world.raw() as http:
+        for content in (body, whole):
+            assert (await http.post(world.url, content=content)).status_code == 401
 
 
 async def test_too_large_encoded_and_other_methods(fake: TokenBroker) -> None:
@@ -347,6 +362,21 @@ async def test_a_token_in_the_url_is_refused(
             f"{world.url}?{query}", json=call_body("ping"), headers=call_headers("ping")
         )
     assert response.status_code == status
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
+async def test_a_token_in_the_path_is_refused(fake: TokenBroker, method: str) -> None:
+    """It is part of the URL like the query, and of every access log."""
+    token = fake.mint("ada", "ping")
+    body = json.dumps(call_body("ping")) if method == "POST" else None
+    async with guarded(fake.broker()) as world, world.raw(token) as http:
+        for stray in (token, FOREIGN, FOREIGN.replace("_", "%5F")):
+            response = await http.request(method, f"{world.url}/{stray}", content=body)
+            assert response.status_code == 400
+        # Without a good bearer too.
+        http.headers.pop("Authorization")
+        response = await http.request(method, f"{world.url}/{FOREIGN}", content=body)
+        assert response.status_code == 400
 
 
 async def test_the_own_bearer_is_refused_wherever_it_stands(fake: TokenBroker) -> None:
@@ -520,3 +550,21 @@ async def test_public_paths_are_exact_and_only_read(fake: TokenBroker) -> None:
             (await http.get(f"{origin}/healthz/../mcp")).status_code,
         ]
     assert statuses == [404, 401, 401, 401]
+
+
+async def test_a_public_path_sees_no_bearer_either(fake: TokenBroker) -> None:
+    """Whatever an agent sends along: nothing there needs it."""
+    seen: list[list[tuple[bytes, bytes]]] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        seen.append(list(scope["headers"]))
+
+    guard = Guard(app, resource="https://mcp.example/mcp", broker=fake.broker(), public=["/ok"])
+    headers = [(b"authorization", b"Bearer x"), (b"host", b"mcp.example")]
+    scope = {"type": "http", "method": "GET", "path": "/ok", "headers": headers}
+
+    async def nothing(message: Any = None) -> Any:
+        return message
+
+    await guard(scope, nothing, nothing)
+    assert seen == [[(b"host", b"mcp.example")]]

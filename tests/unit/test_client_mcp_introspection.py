@@ -134,6 +134,25 @@ async def test_a_verdict_that_a_revocation_overtook_is_not_kept(fake: TokenBroke
             await introspection.agent(acting(token))
 
 
+async def test_who_asks_after_a_revocation_does_not_get_an_answer_from_before(
+    fake: TokenBroker,
+) -> None:
+    """The flight that was under way is for those alone who were on it already."""
+    token = fake.mint("ada", "t")
+    async with heard(fake) as introspection:
+        slow = fake.before_introspection = asyncio.Event()
+        asking = asyncio.create_task(introspection.agent(acting(token)))
+        await asyncio.sleep(0.01)
+        fake.before_introspection = None
+        fake.revoke(token)
+        await asyncio.sleep(0.01)
+        with pytest.raises(BearerRefused):
+            await introspection.agent(acting(token))
+        slow.set()
+        await asyncio.gather(asking, return_exceptions=True)
+        assert introspection._flights == {}
+
+
 async def test_the_stream_is_found_again_after_an_outage(fake: TokenBroker) -> None:
     """With pauses that grow, for ever; one line in the log an outage."""
     async with heard(fake) as introspection:

@@ -89,3 +89,14 @@ def test_a_pattern_includes_itself(pattern: str) -> None:
     """Passing on exactly what one has is always possible."""
     assert scopes.includes(pattern, pattern)
     assert scopes.includes("*", pattern)
+
+
+@given(SIGNS, SIGNS, st.text("ab", max_size=7))
+def test_where_two_patterns_meet_is_a_name_of_both(one: str, other: str, name: str) -> None:
+    """And they meet wherever any name is covered by both."""
+    found = scopes.meeting(one, other)
+    if found is not None:
+        assert scopes.matches(one, found)
+        assert scopes.matches(other, found)
+    else:
+        assert not (scopes.matches(one, name) and scopes.matches(other, name))

@@ -53,6 +53,8 @@ class Loaded:
     revocations: Revocations
     version: int
     """What the next write must name."""
+    text: str = ""
+    """As it stands there: numbers begin anew when the metadata is deleted."""
 
 
 class TokenDocuments:
@@ -120,9 +122,13 @@ class TokenDocuments:
             return Loaded(Revocations(), error.version or 0)
         if value is None:
             return Loaded(Revocations(), 0)
-        if known is not None and value.version == known.version:
+        member = value.data.get(MEMBER)
+        if member is None:
+            raise TokensUnavailable("The document of revocations is damaged.")
+        text, version = member.reveal(), value.version or 0
+        if known is not None and (version, text) == (known.version, known.text):
             return known
-        return Loaded(await self._parsed(value.data), value.version or 0)
+        return Loaded(await self._parsed(text), version, text)
 
     async def store(self, revocations: Revocations, version: int) -> Loaded:
         """Write the revocations over ``version``.
@@ -133,13 +139,10 @@ class TokenDocuments:
         """
         text = "\n".join(revocations.lines())
         number = await self._write(MEMBER, {MEMBER: SecretValue(text)}, version)
-        return Loaded(revocations, number)
+        return Loaded(revocations, number, text)
 
-    async def _parsed(self, data: Mapping[str, SecretValue]) -> Revocations:
-        member = data.get(MEMBER)
-        if member is None:
-            raise TokensUnavailable("The document of revocations is damaged.")
-        head, *lines = member.reveal().split("\n")
+    async def _parsed(self, text: str) -> Revocations:
+        head, *lines = text.split("\n")
         sequence = read_head(head)
         entries = []
         for number, line in enumerate(lines, 1):

@@ -8,6 +8,8 @@ Rules:
   (``mint_token``), and nothing else; with a token of its own shown, nothing that this one
   does not name;
 * only an operator mints for another, and then no more than that one holds;
+* a glob is passed on when every tool is that policies could keep out of it; a credential with
+  every one of the tools that it would be handed out for;
 * who may mint may name any subject: policies say who may;
 * unknown, ended and another's look alike: there is no such token;
 * every refusal is recorded with its true reason; the text of a token is nowhere but in the
@@ -17,7 +19,7 @@ Rules:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -166,29 +168,52 @@ class TokenDesk:
             require_tools(wish.tools, tools)
         if asker.principal is None:
             return  # an operator passes on what others may not
-        for tool in wish.tools:
+        apart = list(self._told_apart(asker.principal, wish.tools))
+        for tool in apart:
             authorizer.authorize_tool(
                 asker.principal, tool, action="mint_token", address=asker.address
             )
         for name in wish.credentials:
-            self._may_pass_on(asker.principal, name, wish.tools, asker.address)
+            self._may_pass_on(asker.principal, bearer, name, apart, asker.address)
+
+    def _told_apart(self, holder: Principal, tools: Iterable[str]) -> Iterator[str]:
+        """The tools, and of each glob those that a policy may keep out of it."""
+        for tool in tools:
+            yield tool
+            if "*" in tool or "?" in tool:
+                yield from self._authorizer.samples(holder, tool, action="mint_token")
 
     def _may_pass_on(
-        self, holder: Principal, name: str, tools: tuple[str, ...], address: str
+        self,
+        holder: Principal,
+        bearer: Principal,
+        name: str,
+        tools: Iterable[str],
+        address: str,
     ) -> None:
-        """A credential goes with at least one of the tools; where it does not, no use will be."""
+        """A credential goes with one of the tools at least, and with each that it is had for."""
         refusal: CredentialUnknown | CallerForbidden | None = None
+        passed = False
         for tool in tools:
             try:
                 self._authorizer.authorize(
                     holder, name, tool=tool, action="mint_token", address=address
                 )
+                passed = True
             except (CredentialUnknown, CallerForbidden) as error:
                 refusal = error
-            else:
-                return
-        if refusal is not None:
+                if self._has(bearer, name, tool, address):
+                    raise
+        if refusal is not None and not passed:
             raise refusal
+
+    def _has(self, bearer: Principal, name: str, tool: str, address: str) -> bool:
+        """Whether the token would be of use for this pair; else nothing is passed on by it."""
+        try:
+            self._authorizer.authorize(bearer, name, tool=tool, address=address)
+        except (CredentialUnknown, CallerForbidden):
+            return False
+        return True
 
     # --- showing --------------------------------------------------------------------
 

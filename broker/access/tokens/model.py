@@ -260,4 +260,4 @@ def _life(value: Any) -> float | None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 1:
         raise RequestMalformed("expires_in is a number of seconds, 1 or more.")
-    return min(float(value), LONGEST_LIFE)
+    return float(min(value, LONGEST_LIFE))  # in this order: a whole number may be too long

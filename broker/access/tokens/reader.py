@@ -75,6 +75,8 @@ class Reader:
         self._clock, self._documents, self._learned = clock, documents, learned
         self.grace = grace
         self._loaded: Loaded | None = None
+        self._told = -1
+        """Sequence up to which ``learned`` was told, or the tokens' ends are otherwise known."""
         self._read_at = -inf
         """When the last reading that succeeded was begun."""
         self._keys: Keys | None = None
@@ -199,12 +201,13 @@ class Reader:
                 log.warning("revocations were lost in Vault and are written again")
                 joined = loaded.revocations.joined(self._loaded.revocations)
                 loaded = await self._documents.store(joined, loaded.version)
-            before, self._loaded, self._read_at = self._loaded, loaded, started
+            self._loaded, self._read_at = loaded, started
         if self._closed:
             self._closed = False
             log.info("revocations of scoped tokens are known")
-        if before is None or before.revocations.sequence != loaded.revocations.sequence:
+        if self._told != loaded.revocations.sequence:
             self.generation += 1
+            self._told = loaded.revocations.sequence
             await self._learned(loaded.revocations)
 
     def _failed(self, error: Exception) -> None:
@@ -254,6 +257,7 @@ class Reader:
             started = self._clock.now()
             loaded = await self._documents.load(self._loaded)
             base = loaded.revocations.joined(self.revocations)
+            news = base.sequence != self._told
             wanted = [(one.target, one.until) for one in taken]
             changed = base.with_targets(wanted, self._clock.wall())
             try:
@@ -262,6 +266,8 @@ class Reader:
                 continue
             for one in taken:
                 one.done = True
+            if not news:  # else the next reading tells what others revoked
+                self._told = changed.sequence
             self._read_at = max(self._read_at, started)
             self.generation += 1
             return

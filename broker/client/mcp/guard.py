@@ -148,7 +148,7 @@ class Guard:
         if reads and scope["path"] == self._metadata_path:
             await answer(self._metadata, send)
         elif reads and scope["path"] in self._public:
-            await self._app(scope, receive, send)
+            await self._app({**scope, "headers": _without_bearer(scope)}, receive, send)
         else:
             request = Request(scope, receive)
             try:
@@ -164,7 +164,7 @@ class Guard:
         user = AuthenticatedUser(admission.agent.access_token(self._resource))
         scope = {
             **request.scope,
-            "headers": [one for one in request.scope["headers"] if one[0] != b"authorization"],
+            "headers": _without_bearer(request.scope),
             "user": user,
             ADMISSION: admission,
         }
@@ -174,6 +174,10 @@ class Guard:
                 await self._app(scope, replay(request.body, request.receive), send)
         finally:
             auth_context_var.reset(before)
+
+
+def _without_bearer(scope: Scope) -> list[tuple[bytes, bytes]]:
+    return [one for one in scope["headers"] if one[0].lower() != b"authorization"]
 
 
 def _undecided(error: Exception, request_id: RequestId) -> Refusal:

@@ -5,7 +5,8 @@ Not its duty: which tools may be called now (``deciding``), hearing of revocatio
 Rules:
 
 * a verdict is kept only while the guard hears of revocations, and is dropped by one at once;
-  a verdict that was asked for before a revocation and came after it is not kept;
+  a verdict that was asked for before a revocation and came after it is not kept, and not
+  given to who asks after it;
 * kept under the token's digest, never under the token; at most ``MOST``;
 * what is not good is not kept: a token never becomes good, and asking costs the asker.
 """
@@ -62,6 +63,7 @@ class Introspection:
     def forget(self, token_id: str = "") -> None:
         """A token was revoked; without an id: any may have been."""
         self._revocations += 1
+        self._flights.clear()  # who asks from now on waits for no answer from before
         if not token_id:
             self._kept.clear()
         for digest, (agent, _) in list(self._kept.items()):
@@ -91,7 +93,8 @@ class Introspection:
         return await asyncio.shield(flight)
 
     def _land(self, digest: str, done: asyncio.Task[Agent]) -> None:
-        del self._flights[digest]
+        if self._flights.get(digest) is done:
+            del self._flights[digest]
         if not done.cancelled():
             done.exception()  # seen, even if all who waited were cancelled
 

@@ -29,7 +29,7 @@ from broker.client.mcp.introspection import Introspection
 from broker.client.mcp.message import INVALID_REQUEST, LARGEST, Fault, Message, RequestId
 from broker.client.mcp.request import Request
 from broker.client.mcp.routing import claimed_tool, mismatch
-from broker.client.mcp.stray import in_message, in_query
+from broker.client.mcp.stray import in_message, in_path, in_query
 from broker.errors import BearerRefused, RequestTooLarge
 from broker.protocol.scopes import covers
 from broker.secret import SecretValue
@@ -61,9 +61,10 @@ class Judge:
 
     async def judge(self, request: Request) -> Admission | Refusal | None:
         """Let in, refuse, or (None) say nothing since the peer went."""
-        query = in_query(request.scope.get("query_string", b""), request.bearer)
-        if query:
-            return _stray(query, None)
+        url = in_path(request.scope["path"], request.bearer)
+        url += in_query(request.scope.get("query_string", b""), request.bearer)
+        if url:
+            return _stray(url, None)
         try:
             agent = await self.bearers.agent(request.bearer)
         except BearerRefused as error:

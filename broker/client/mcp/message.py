@@ -5,7 +5,8 @@ Not its duty: headers (``routing``), whether it may be done (``guard``).
 Rules:
 
 * a body has one meaning for every reader: a member that stands twice is refused, since two
-  parsers could believe different ones; so are a batch and any text that is not UTF-8;
+  parsers could believe different ones; so are a batch, any text that is not UTF-8, half a
+  surrogate pair, and the numbers that JSON does not have;
 * the shape is checked as far as a decision needs it; the rest is the SDK's.
 
 Source: JSON-RPC 2.0; https://modelcontextprotocol.io/specification
@@ -57,7 +58,11 @@ class Fault(NamedTuple):
 def read_message(body: bytes) -> Message | Fault:
     """Read a body."""
     try:
-        document = json.loads(body.decode("utf-8"), object_pairs_hook=_object)
+        document = json.loads(
+            body.decode("utf-8"), object_pairs_hook=_object, parse_constant=_no_number
+        )
+        if b"\\ud" in body or b"\\uD" in body:
+            json.dumps(document, ensure_ascii=False).encode()  # half a pair is a ValueError
     except RequestMalformed:
         return Fault(INVALID_REQUEST, "A member stands twice in one object.")
     except (ValueError, RecursionError):
@@ -97,3 +102,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(made) != len(pairs):
         raise RequestMalformed
     return made
+
+
+def _no_number(name: str) -> float:
+    raise ValueError(name)

@@ -60,6 +60,16 @@ def in_query(query: bytes, bearer: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
+def in_path(path: str, bearer: str) -> tuple[str, ...]:
+    """Tokens in the path of a URL.
+
+    Args:
+        path: decoded.
+        bearer: of the same request; empty without one.
+    """
+    return tuple(dict.fromkeys(_known(path, bearer)))
+
+
 def in_message(document: Mapping[str, Any], bearer: str) -> tuple[str, ...]:
     """Tokens in a JSON-RPC message, wherever they stand.
 
