@@ -99,6 +99,7 @@ def test_no_secret_leaves_but_in_a_hand_out(
         secrets[f"client token of {client}"] = broker.token(client)
 
     outside = Outside()
+    secrets["scoped token"] = scoped(broker, outside)
     annoy(broker, secrets, outside)
     look_around(broker, outside)
     fall_over(broker, openbao, outside)
@@ -155,6 +156,33 @@ def annoy(broker: BrokerProcess, secrets: dict[str, str], outside: Outside) -> N
     outside.answer(broker.http.get("/v1/whoami", headers=good))
     etag = {**good, "If-None-Match": f'"{version}"'}
     assert outside.answer(broker.http.get(credential, headers=etag)).status_code == 304
+
+
+def scoped(broker: BrokerProcess, outside: Outside) -> str:
+    """A scoped token through its life: minted, used, shown where it does not belong, ended."""
+    good = {"Authorization": f"Bearer {broker.token('search-mcp')}"}
+    credential = "/v1/credentials/search-api"
+    wish = {"subject": "alice", "tools": ["find"], "credentials": ["search-api"]}
+    minted = broker.http.post("/v1/tokens", headers=good, json=wish)
+    assert minted.status_code == 201
+    token, name = str(minted.json()["token"]), minted.json()["id"]
+    shown = {**good, "Broker-Subject-Token": token}
+    mine = {**shown, "Broker-Tool": "find"}
+    assert broker.http.get(credential, headers=mine).status_code == 200
+    for headers, status in (
+        ({**shown, "Broker-Tool": "other"}, 403),
+        ({"Authorization": f"Bearer {token}"}, 401),
+        ({**good, "Broker-Tool": token, "Broker-Subject-Token": token[:-1]}, 403),
+    ):
+        assert outside.answer(broker.http.get(credential, headers=headers)).status_code == status
+    for path in ("/v1/credentials", "/v1/whoami", "/v1/tokens", f"/v1/tokens/{name}"):
+        assert outside.answer(broker.http.get(path, headers=shown)).status_code == 200
+    told = broker.http.post("/v1/tokens/introspect", headers=good, data={"token": token})
+    assert outside.answer(told).json()["active"] is True
+    ended = broker.http.delete(f"/v1/tokens/{name}", headers=good)
+    assert outside.answer(ended).status_code == 204
+    assert outside.answer(broker.http.get(credential, headers=mine)).status_code == 403
+    return token
 
 
 def look_around(broker: BrokerProcess, outside: Outside) -> None:
