@@ -17,7 +17,7 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP)
 	$(BIN)/python -m broker.demo $(if $(HOLD),--hold) $(if $(REPORT),--report $(REPORT))
 
-# With COVERAGE=1, as .ci/run calls it, branches are counted too, which costs half as much time again.
+# With COVERAGE=1, as .ci/run calls it, branches are counted too, which takes about a quarter longer.
 test: $(STAMP)
 	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder -m 'not docker and not index' $(if $(COVERAGE),--cov --cov-report=term --cov-fail-under=90)
 
