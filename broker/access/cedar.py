@@ -18,6 +18,7 @@ from typing import Any
 
 import cedarpy
 
+from broker.access.est import balanced
 from broker.access.vocabulary import Json
 
 
@@ -49,11 +50,22 @@ def parse(text: str) -> list[tuple[str, Json]]:
 
     Raises:
         ValueError: no Cedar; the message is Cedar's.
+        RecursionError: nested too deeply.
     """
     found = json.loads(cedarpy.policies_to_json_str(text))
-    return [("policy", one) for one in found["staticPolicies"].values()] + [
+    return [("policy", balanced(one)) for one in found["staticPolicies"].values()] + [
         ("template", one) for one in found["templates"].values()
     ]
+
+
+def fits(policy: Mapping[str, Any]) -> bool:
+    """Whether a policy can be put into a set: Cedar reads back some fifty levels."""
+    document = {"staticPolicies": {"one": policy}, "templates": {}, "templateLinks": []}
+    try:
+        cedarpy.PolicySet.from_json_str(json.dumps(document))
+    except ValueError:
+        return False
+    return True
 
 
 def written(policy: Mapping[str, Any]) -> str:

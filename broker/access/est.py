@@ -1,6 +1,6 @@
 """One policy in Cedar's JSON form, read [pure].
 
-Duty: what a policy reads of the context, and which entities it names.
+Duty: what a policy reads of the context, and which entities it names; long chains made flat.
 Not its duty: what follows from it (``reach``, ``left_open``, ``policy_files``).
 
 Source: https://docs.cedarpolicy.com/policies/json-format.html
@@ -9,7 +9,7 @@ Source: https://docs.cedarpolicy.com/policies/json-format.html
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from broker.access.vocabulary import WORDS
 
@@ -17,6 +17,52 @@ Est: TypeAlias = Mapping[str, Any]
 """A policy, or a part of one."""
 Uid: TypeAlias = tuple[str, str]
 """Type and id of an entity."""
+
+CHAIN: Final = 16
+"""Operands of one ``||`` or ``&&`` in a row that are left as they were written."""
+
+
+def balanced(expression: Any) -> Any:
+    """The same with long chains of ``||`` and ``&&`` as trees, whose depth is a logarithm.
+
+    Cedar writes ``a || b || c`` as ``(a || b) || c`` and reads back some fifty levels. Operands
+    stay in their order, so that the same ones are evaluated.
+
+    Raises:
+        RecursionError: something else is nested too deeply.
+    """
+    match expression:
+        case {"||": {"left": _, "right": _}} | {"&&": {"left": _, "right": _}}:
+            (operator,) = expression
+            operands = _operands(operator, expression)
+            if len(operands) > CHAIN:
+                return _tree(operator, [balanced(one) for one in operands])
+    match expression:
+        case dict():
+            return {name: balanced(inner) for name, inner in expression.items()}
+        case list():
+            return [balanced(inner) for inner in expression]
+    return expression
+
+
+def _operands(operator: str, expression: Any) -> list[Any]:
+    found: list[Any] = []
+    left = [expression]
+    while left:
+        one = left.pop()
+        if isinstance(one, dict) and operator in one:
+            left += [one[operator]["right"], one[operator]["left"]]
+        else:
+            found.append(one)
+    return found
+
+
+def _tree(operator: str, operands: list[Any]) -> Any:
+    if len(operands) == 1:
+        return operands[0]
+    half = len(operands) // 2
+    left, right = _tree(operator, operands[:half]), _tree(operator, operands[half:])
+    return {operator: {"left": left, "right": right}}
 
 
 def read(expression: Any) -> frozenset[str]:

@@ -27,13 +27,17 @@ from broker.access import cedar
 from broker.access.est import Est, bare_caller, literals
 from broker.access.left_open import CHANGING
 from broker.access.policy_sources import PolicyFile
-from broker.access.statements import Statement, split
+from broker.access.statements import Statement, split, too_deep
 from broker.errors import SettingsError
 
 RESERVED: Final = ("clients.", "roles.")
 """Beginnings of ids that lists and roles have."""
 _ATTRIBUTES: Final = (*sorted(CHANGING), "caller", "service_account", "subject", "tool")
 _WHERE: Final = re.compile(r"^for policy `\w+`[,:] | in context for Action::\"\w+\"")
+_TOO_DEEP: Final = (
+    "is nested too deeply",
+    'Write several policies, or a set: ["a", "b"].contains(context.tool).',
+)
 _REMEDY: Final = "See docs/policy.md; 'broker policy print --schema' shows every word there is."
 
 
@@ -117,8 +121,12 @@ def _judged(
     file: PolicyFile, statement: Statement, schema: cedar.Schema, sets: Sets
 ) -> tuple[Est | None, list[SettingsError]]:
     """The policy, if it is one, and its faults."""
+    if too_deep(statement.text):
+        return None, [_fault(file, statement, *_TOO_DEEP)]
     try:
         ((sort, est),) = cedar.parse(statement.text)
+    except RecursionError:
+        return None, [_fault(file, statement, *_TOO_DEEP)]
     except ValueError as error:
         message = str(error).partition("\n")[0]
         remedy = "Correct this policy; a ';' may be missing before it."
@@ -127,6 +135,8 @@ def _judged(
         message = "is a template, and nothing here fills its slots"
         remedy = "Write whom and what it is about in the place of each ?slot."
         return None, [_fault(file, statement, message, remedy)]
+    if not cedar.fits(est):
+        return None, [_fault(file, statement, *_TOO_DEEP)]
     faults = list(_unknown(file, statement, est, sets))
     if bare := bare_caller(est):
         faults.append(

@@ -15,10 +15,11 @@ Rules:
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from broker.access.est import CHAIN
 from broker.access.vocabulary import ACTIONS, ADMIN, CREDENTIAL_ACTIONS, DAYS, pattern, quoted
 from broker.protocol.scopes import covers
 
@@ -159,9 +160,9 @@ def role_policy(role: Role, paths: Mapping[str, str]) -> str | None:
     if role.tools:
         clauses.append(_tools(role.tools))
     if role.times:
-        clauses.append(" || ".join(map(_window, role.times)))
+        clauses.append(_either([*map(_window, role.times)]))
     if role.addresses:
-        ranges = " || ".join(f"context.address.isInRange(ip({quoted(n)}))" for n in role.addresses)
+        ranges = _either([f"context.address.isInRange(ip({quoted(n)}))" for n in role.addresses])
         clauses.append(f"context has address && ({ranges})")
     comments = [f"roles.{role.name}, held by " + _holders(role)]
     if role.paths:
@@ -200,11 +201,21 @@ def _credentials(names: Iterable[str]) -> str:
 
 def _tools(tools: Iterable[str]) -> str:
     """A tool is named, and it is one of these."""
-    either = " || ".join(
-        f"context.tool like {pattern(one)}" if "*" in one else f"context.tool == {quoted(one)}"
-        for one in tools
+    either = _either(
+        [
+            f"context.tool like {pattern(one)}" if "*" in one else f"context.tool == {quoted(one)}"
+            for one in tools
+        ]
     )
     return f'context.tool != "" && ({either})'
+
+
+def _either(parts: Sequence[str]) -> str:
+    """Any of them; many as a tree, since Cedar takes no long row."""
+    if len(parts) <= CHAIN:
+        return " || ".join(parts)
+    half = len(parts) // 2
+    return f"({_either(parts[:half])}) || ({_either(parts[half:])})"
 
 
 def _window(window: Window) -> str:

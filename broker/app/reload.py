@@ -112,6 +112,12 @@ class Reload:
             )
             self._broker.trail.configured("refused", digest=self._digest, reason=errors.code)
             return
+        except Exception as error:  # nothing was applied yet, so nothing need end
+            log.exception("the changed configuration cannot be read, the last good one stays")
+            self._broker.trail.configured(
+                "refused", digest=self._digest, reason=type(error).__name__
+            )
+            return
         for one in (*loaded.advice, *policies.remarks(settings, loaded.place)):
             log.warning("%s. %s", one, one.remedy)
         for key in difference.restart:

@@ -158,6 +158,8 @@ def _question(case: Case) -> Question:
 
 def _wrong(case: Case, explanation: Explanation) -> list[str]:
     verdict = explanation.verdict
+    if explanation.hints:  # refused for its names: a slip in one would make any deny hold
+        return list(explanation.hints)
     if verdict.allowed != (case.expect == "allow"):
         return [f"expected {case.expect}", *_told(explanation)]
     if case.policies is not None and sorted(case.policies) != sorted(verdict.policies):

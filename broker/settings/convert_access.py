@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from broker.settings import domain_access as domain
 from broker.settings import schema_access as schema
-from broker.settings.units import minutes
+from broker.settings.units import minutes, network
 
 
 def role(name: str, one: schema.Role) -> domain.RoleSettings:
@@ -28,7 +28,7 @@ def role(name: str, one: schema.Role) -> domain.RoleSettings:
             )
             for window in one.times
         ),
-        addresses=tuple(one.addresses),
+        addresses=tuple(map(network, one.addresses)),
         actions=tuple(one.actions),
     )
 

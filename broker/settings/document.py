@@ -6,6 +6,7 @@ Rules:
 
 * scalars follow YAML 1.2's core schema: ``no`` is a text, ``010`` is ten, a date is a text;
 * a key written twice is a fault, not "the last one wins";
+* nesting is bounded before anything follows it: the parser's own recursion would end the process;
 * no message holds a piece of the text: the parser's own words may quote a secret.
 
 Source: https://yaml.org/spec/1.2.2/#103-core-schema
@@ -32,6 +33,9 @@ except ImportError:  # PyYAML built without libyaml: the same, slower
 MAX_BYTES: Final = 1_000_000
 MAX_NODES: Final = 200_000
 # A thousand credentials have some 20,000 nodes; aliases of aliases have millions.
+DEEPEST: Final = 100
+"""Levels of nesting; a configuration has ten."""
+_INDENTED: Final = re.compile(rf"^[ \-?:]{{{DEEPEST},}}", re.MULTILINE)
 
 _INT: Final = r"[-+]?[0-9]{1,18}"
 _FLOAT: Final = r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?"
@@ -83,6 +87,14 @@ def parse(text: str, *, file: str) -> tuple[Document, list[SettingsError]]:
     if len(text) > MAX_BYTES:
         return document, [SettingsError(f"is larger than {MAX_BYTES} bytes", file=file)]
     try:
+        if (deep := _too_deep(text)) is not None:
+            fault = SettingsError(
+                f"is nested more than {DEEPEST} levels deep",
+                file=file,
+                line=deep,
+                remedy="Look for brackets that are not closed.",
+            )
+            return document, [fault]
         root = yaml.compose(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
         return document, [_syntax(error, file)]
@@ -100,6 +112,22 @@ def parse(text: str, *, file: str) -> tuple[Document, list[SettingsError]]:
     elif root is not None:
         reader.fault("is not a mapping", root, (), "Write sections: vault, clients, credentials.")
     return document, reader.faults
+
+
+def _too_deep(text: str) -> int | None:
+    """The line in which nesting passes ``DEEPEST``; None when it does not."""
+    # Each level takes a bracket, or a column before the text of some line.
+    if text.count("[") + text.count("{") <= DEEPEST and not _INDENTED.search(text):
+        return None
+    level = 0
+    for event in yaml.parse(text, Loader=_Loader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            level += 1
+            if level > DEEPEST:
+                return event.start_mark.line + 1 if event.start_mark else 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            level -= 1
+    return None
 
 
 def _syntax(error: yaml.MarkedYAMLError, file: str) -> SettingsError:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from ipaddress import ip_address
 from pathlib import Path as FilePath
-from typing import Annotated, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import AfterValidator, Field, JsonValue, ValidationError, model_validator
 
@@ -20,6 +21,12 @@ from broker.settings.kinds import Line, fault
 from broker.settings.section import Section
 from broker.settings.units import Misfit
 
+ABOUT: Final = {
+    "tool": ("call_tool", "mint_token"),
+    "credential": ("handout", "report", "read_status", "mint_token", "rotate"),
+}
+"""What can be asked of each."""
+
 
 def _time(text: str) -> str:
     try:
@@ -28,6 +35,15 @@ def _time(text: str) -> str:
         read = None
     if read is None or read.tzinfo is None:
         raise fault(Misfit("is no date and time", "Write RFC 3339: 2026-03-02T08:30:00+01:00."))
+    return text
+
+
+def _address(text: str) -> str:
+    try:
+        if text:
+            ip_address(text.partition("%")[0])
+    except ValueError:
+        raise fault(Misfit("is no address", "Write 10.1.2.3 or fd00::1.")) from None
     return text
 
 
@@ -42,7 +58,7 @@ class Case(Section):
     action: (
         Literal["handout", "call_tool", "mint_token", "report", "read_status", "rotate"] | None
     ) = None
-    address: Line = ""
+    address: Annotated[Line, AfterValidator(_address)] = ""
     at: Annotated[str, AfterValidator(_time)] = "2026-03-02T12:00:00+00:00"
     arguments: dict[str, JsonValue] = Field({})
     service_account: Line = ""
@@ -54,6 +70,10 @@ class Case(Section):
     def _something(self) -> Self:
         if self.credential is None and not self.tool:
             raise fault(Misfit("asks for nothing", "Name a credential, a tool, or both."))
+        about = "tool" if self.credential is None else "credential"
+        if self.action and self.action not in ABOUT[about]:
+            remedy = f"Of a {about} that is {', '.join(ABOUT[about])}; see docs/policy.md."
+            raise fault(Misfit(f"asks {self.action} of a {about}", remedy))
         return self
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from ipaddress import IPv6Address, ip_address, ip_network
+from ipaddress import IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
@@ -30,6 +30,8 @@ POINTER: Final = r"^(/([^~/]|~[01])*)*$"
 
 _PART: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
 _SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_MAPPED: Final = 96
+"""Bits before the IPv4 address in an IPv6 address that holds one."""
 _LONGEST: Final = 10 * 365 * 86400.0
 # Ten years. A longer one is a slip, and every timer and date still copes with it.
 
@@ -177,20 +179,30 @@ def network(text: str) -> str:
     """Read ``10.0.0.0/8`` or ``fd00::/8``; an address alone is a network of one.
 
     Raises:
-        Misfit: no network, or one with bits set behind its prefix.
+        Misfit: no network, one with bits set behind its prefix, or one that no peer is in.
     """
     try:
         loose = ip_network(text, strict=False)
     except ValueError:
         raise Misfit("is not a network", "Write address and prefix: 10.0.0.0/8.") from None
     try:
-        ip_network(text)
+        found = ip_network(text)
     except ValueError:
         raise Misfit(
             f"has bits set behind its prefix of {loose.prefixlen}",
             f"Write {loose}, or a longer prefix.",
         ) from None
-    return text
+    if isinstance(found, IPv6Network):
+        if found.network_address.scope_id is not None:
+            raise Misfit(
+                "names the zone of an address, which no peer's has here",
+                f"Write {str(found).partition('%')[0]}/{found.prefixlen}.",
+            )
+        mapped = found.network_address.ipv4_mapped
+        if mapped is not None and found.prefixlen >= _MAPPED:
+            # Peers are compared without it.
+            raise Misfit("is IPv4 within IPv6", f"Write {mapped}/{found.prefixlen - _MAPPED}.")
+    return str(found)  # Cedar knows one spelling: no netmask, no leading zero
 
 
 def path_glob(text: str) -> str:

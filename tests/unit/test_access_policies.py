@@ -5,16 +5,19 @@ from __future__ import annotations
 from typing import Any, get_args
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from broker.access import cedar
 from broker.access.authorizer import Action, ListAuthorizer
 from broker.access.caller import ClientSpec
+from broker.access.est import balanced
 from broker.access.left_open import opened
 from broker.access.policies import SUBJECTS, Policies
 from broker.access.policy_sources import PolicyFile, Sources, Target
 from broker.access.principal import Caller, Principal
 from broker.access.reach import reach
-from broker.access.roles import LIST_ACTIONS, Role
+from broker.access.roles import LIST_ACTIONS, Role, Window
 from broker.access.vocabulary import (
     ACTIONS,
     CREDENTIAL_ACTIONS,
@@ -434,3 +437,61 @@ def test_a_policy_is_described_by_its_id() -> None:
         "clients.search (broker.yaml: clients.search.credentials)\n// clients.search.credentials\n"
     )
     assert policies.describe("nothing") == ""
+
+
+@pytest.mark.parametrize("count", [1, 16, 17, 60, 150, 400])
+def test_a_role_may_be_as_long_as_it_likes(count: int) -> None:
+    """Tools, spans of time and networks are each a row of alternatives."""
+    role = Role(
+        "long",
+        ("search",),
+        credentials=("orders",),
+        tools=tuple(f"t{number}.*" for number in range(count)),
+        times=(Window("UTC", start=0, end=1),) * (count - 1) + (Window("UTC", start=12 * 60),),
+        addresses=tuple(f"10.{number // 250}.{number % 250}.0/24" for number in range(count)),
+    )
+    policies = compiled("", role, vocabulary=Vocabulary(zones=("UTC",)))
+    last = count - 1
+
+    def allowed(tool: str, address: str, wall: float) -> bool:
+        question = ask("search", "orders", tool=tool, address=address, wall=wall)
+        return policies.decide(question).allowed
+
+    inside = f"10.{last // 250}.{last % 250}.9"
+    assert allowed(f"t{last}.x", inside, NOON)
+    assert not allowed(f"t{count}.x", inside, NOON)
+    assert not allowed(f"t{last}.x", inside, NIGHT)
+    assert not allowed(f"t{last}.x", "11.0.0.1", NOON)
+
+
+@given(st.lists(st.booleans() | st.lists(st.booleans(), min_size=1, max_size=40), min_size=1))
+def test_a_balanced_row_says_what_it_said(values: list[bool | list[bool]]) -> None:
+    """Whatever the length, rows within rows, and from whichever side they were nested."""
+
+    def row(operator: str, items: list[Any], *, rightward: bool) -> Any:
+        result, *others = reversed(items) if rightward else items
+        for item in others:
+            left, right = (item, result) if rightward else (result, item)
+            result = {operator: {"left": left, "right": right}}
+        return result
+
+    def value(expression: Any, seen: list[Any]) -> bool:
+        match expression:
+            case {"||": {"left": left, "right": right}}:
+                return value(left, seen) or value(right, seen)
+            case {"&&": {"left": left, "right": right}}:
+                return value(left, seen) and value(right, seen)
+        seen.append(expression)
+        return bool(expression["Value"])
+
+    leaves = [
+        row("&&", [{"Value": inner} for inner in one], rightward=True)
+        if isinstance(one, list)
+        else {"Value": one}
+        for one in values
+    ]
+    for rightward in (False, True):
+        before = row("||", leaves, rightward=rightward)
+        first, second = list[Any](), list[Any]()
+        assert value(before, first) == value(balanced(before), second)
+        assert first == second  # the same operands were looked at, in the same order

@@ -200,3 +200,38 @@ def test_texts_stay_what_they_are(text: str) -> None:
         for one in est["conditions"][0]["body"]["like"]["pattern"]
     )
     assert read == text
+
+
+DEEP = 30_000
+WHEN = HEAD + " when { %s };"
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        "(" * DEEP + "true" + ")" * DEEP,
+        "[" * DEEP + "]" * DEEP + ".isEmpty()",
+        "{a: " * DEEP + "1" + "}" * DEEP + " == 1",
+        "if true then " * DEEP + "true" + " else false" * DEEP,
+        "context" + ".a" * DEEP + " == 1",
+        "1" + " + 1" * DEEP + " == 1",
+        " || ".join(["true"] * DEEP),
+        # What Cedar itself can parse, but not read back.
+        "if true then " * 90 + "true" + " else false" * 90,
+        "if true then " * 900 + "true" + " else false" * 900,
+        "[" * 90 + "]" * 90 + ".isEmpty()",
+    ],
+)
+def test_nesting_without_end_is_a_fault(condition: str) -> None:
+    """With its line and what to write instead; it does not end the process."""
+    text = f"{HEAD};\n{WHEN % condition}\n{HEAD} when {{ context.tol == 1 }};\n"
+    deep, other = faults(text)
+    assert deep.startswith("team.cedar:2: is nested too deeply | Write several policies")
+    assert other.startswith("team.cedar:3: attribute `tol` not found")
+
+
+@pytest.mark.parametrize("operator", ["||", "&&"])
+def test_a_long_row_is_a_policy(operator: str) -> None:
+    """Cedar would not read its own form of some sixty operands."""
+    row = f" {operator} ".join(f'context.tool like "t{number}*"' for number in range(300))
+    assert faults(WHEN % row) == []

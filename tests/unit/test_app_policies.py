@@ -131,6 +131,33 @@ async def test_a_policy_file_is_applied_when_its_content_changes(
     await broker.vault.aclose()
 
 
+async def test_whatever_goes_wrong_while_reading_the_last_good_one_stays(
+    file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A fault nobody thought of is told loudly, in log and audit, and ends nothing."""
+    loaded = load(file, {})
+    broker = await built(loaded.settings)
+    broken = [True]
+
+    def narrow(settings: Settings) -> Settings:
+        return {True: settings}[not broken[0]]
+
+    digest = loaded.digest
+    reload = Reload(broker, str(file), digest, environ={}, own_uid=0, narrow=narrow)
+    plain = file.read_text()
+    file.write_text(plain.replace("shop: {}", "shop: {credentials: [orders]}"))
+    assert await reload.look()
+    assert "the last good one stays" in caplog.text
+    assert not may(broker)
+    audit = file.with_name("audit.jsonl").read_text().splitlines()[-1]
+    assert json.loads(audit)["result"] == "refused"
+    broken[0] = False
+    file.write_text(file.read_text() + "\n")
+    assert await reload.look()
+    assert may(broker)
+    await broker.vault.aclose()
+
+
 async def test_a_policy_file_that_comes_later_is_noticed(file: Path) -> None:
     """The configuration names it first; a volume may bring it a moment after."""
     broker, reload = await watched(file)

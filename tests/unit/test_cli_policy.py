@@ -128,7 +128,6 @@ def test_what_is_printed_is_cedar(capsys: Output) -> None:
             "  close: roles.staff (broker.yaml: roles.staff), but for its\n    action\n",
         ),
         (["--credential", "wep"], ExitCode.DENIED, "there is no credential wep; did you mean web?"),
-        (["--credential", "orders", "--address", "here"], ExitCode.DENIED, "deny: policy_error "),
     ],
 )
 def test_explain(arguments: list[str], code: ExitCode, told: str, capsys: Output) -> None:
@@ -144,6 +143,9 @@ def test_explain(arguments: list[str], code: ExitCode, told: str, capsys: Output
         (["--credential", "web", "--at", "yesterday"], "is no date and time"),
         (["--credential", "web", "--at", "2026-03-02T08:30:00"], "is no date and time"),
         (["--tool", "t", "--argument", "limit"], "is not NAME=JSON"),
+        (["--credential", "orders", "--address", "here"], "is no address"),
+        (["--tool", "t", "--action", "handout"], "asks handout of a tool"),
+        (["--credential", "web", "--action", "call_tool"], "asks call_tool of a credential"),
     ],
 )
 def test_questions_that_cannot_be_asked(arguments: list[str], told: str, capsys: Output) -> None:
@@ -189,6 +191,23 @@ def test_cases_that_do_not_hold(capsys: Output) -> None:
 
 
 @pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        ("caller: shpo, credential: web", "there is no caller shpo; did you mean shop?"),
+        ("caller: shpo, tool: orders.list", "there is no caller shpo; did you mean shop?"),
+        ("caller: shop, credential: wep", "there is no credential wep; did you mean web?"),
+    ],
+)
+def test_a_case_with_a_slip_in_a_name_does_not_hold(names: str, told: str, capsys: Output) -> None:
+    """Else each deny would hold: nobody may have what does not exist."""
+    Path("tests.yaml").write_text(f"cases:\n  - {{{names}, expect: deny}}\n")
+    assert run("test", "tests.yaml") == ExitCode.DENIED
+    out = capsys.readouterr().out
+    assert f"        {told}\n" in out
+    assert out.endswith("0 of 1 cases hold\n")
+
+
+@pytest.mark.parametrize(
     ("text", "told"),
     [
         ("cases: []", "tests.yaml:1: cases: "),
@@ -196,6 +215,8 @@ def test_cases_that_do_not_hold(capsys: Output) -> None:
         ("cases:\n  - {caller: a, expect: deny}", "asks for nothing"),
         ("cases:\n  - {caller: a, tool: b, expect: deny, toll: c}", "cases.0.toll: "),
         ("cases:\n  - {caller: a, tool: b, expect: deny, at: now}", "is no date and time"),
+        ("cases:\n  - {caller: a, tool: b, expect: deny, address: c}", "is no address"),
+        ("cases:\n  - {caller: a, tool: b, expect: deny, action: rotate}", "asks rotate of a tool"),
         ("- a", "is not a mapping"),
         (None, "tests.yaml: cannot be read"),
     ],

@@ -82,6 +82,9 @@ def test_what_is_left_out_is_wide_or_nothing() -> None:
         ("paths: ['secret/a**']", "paths.0: has ** within a component"),
         ("addresses: [10.0.0.1/8]", "has bits set behind its prefix of 8 | Write 10.0.0.0/8"),
         ("addresses: [here]", "addresses.0: is not a network"),
+        ("addresses: ['::ffff:10.0.0.0/104']", "is IPv4 within IPv6 | Write 10.0.0.0/8."),
+        ("addresses: ['::ffff:10.0.0.1']", "is IPv4 within IPv6 | Write 10.0.0.1/32."),
+        ("addresses: ['fe80::%1/64']", "names the zone of an address"),
         ("actions: [hand]", "Did you mean handout?"),
         ("actons: [handout]", "actons: is not a key | Did you mean actions?"),
         ("times: [{zone: Mars/Base}]", "times.0.zone: is no time zone"),
@@ -250,3 +253,18 @@ def test_what_a_role_or_policy_names_is_held() -> None:
     policies = PolicySettings(texts=(text,))
     assert granted(replace(plain, policies=policies)) == {"admin", "web"}
     assert held(replace(plain, policies=policies), "broker") == ("admin", "web")
+
+
+@pytest.mark.parametrize(
+    ("written", "known"),
+    [
+        ("10.0.0.0/255.0.0.0", "10.0.0.0/8"),
+        ("10.0.0.0/08", "10.0.0.0/8"),
+        ("10.0.0.1", "10.0.0.1/32"),
+        ("FD00:0::/8", "fd00::/8"),
+    ],
+)
+def test_networks_have_one_spelling(written: str, known: str) -> None:
+    """Cedar takes no other, and a role that it cannot judge refuses everything."""
+    role = parsed(f"roles: {{r: {{callers: [shop], addresses: ['{written}']}}}}\n").roles["r"]
+    assert role.addresses == (known,)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from broker.errors import SettingsError
-from broker.settings.document import MAX_BYTES, Document, parse
+from broker.settings.document import DEEPEST, MAX_BYTES, Document, parse
 from broker.settings.places import Place
 
 
@@ -120,3 +120,26 @@ def test_no_fault_repeats_the_text(text: str) -> None:
     found = fault(text)
 
     assert "hunter2" not in str(found) + found.remedy
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: " + "[" * 30_000 + "]" * 30_000,
+        "a: " + "{b: " * 3_000 + "1" + "}" * 3_000,
+        "a:\n" + "- " * 30_000 + "1",
+        "\n".join(" " * level + "a:" for level in range(200)),
+    ],
+    ids=["lists", "mappings", "list in list", "indentation"],
+)
+def test_nesting_without_end_is_a_fault(text: str) -> None:
+    """It does not take the process with it, as the parser's own recursion would."""
+    error = fault(text)
+    assert str(error).endswith(f"is nested more than {DEEPEST} levels deep")
+    assert error.line is not None
+
+
+def test_brackets_beside_each_other_are_no_nesting() -> None:
+    """As many as one likes."""
+    assert len(read("a: [" + "[], " * 5 * DEEPEST + "]").data["a"]) == 5 * DEEPEST
+    assert read("a: >\n" + " " * 3 * DEEPEST + "x\n").data["a"].strip() == "x"
