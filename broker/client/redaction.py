@@ -1,30 +1,27 @@
 """No key that was handed out reaches a log of this process.
 
-Duty: learn every value that the client receives; mask them in log records and tracebacks.
-Not its duty: finding them in a text (``protocol.redaction``); what an MCP server answers
+Duty: learn every value that the client receives; have them masked in records and tracebacks.
+Not its duty: finding them in a text (``protocol.redaction``); masking a record (``records``);
+what an MCP server answers
 (``client.mcp.masking``); texts that pass neither (call ``mask``).
 Rules:
 
 * values are learned whether or not ``install`` was called, so that the order does not matter;
 * a value is masked until so many newer versions came that nobody can be using it;
-* records are masked where they are made, so that a handler added later gets them masked;
-  the ``extra`` of a record is added after that and is masked by the handlers' filters;
-* a record without a secret passes unchanged, arguments and all;
 * only what was handed out is masked, exactly. Patterns are the author's wish, never a guess of
   ours: a presigned URL looks like a secret and is the answer.
 """
 
 from __future__ import annotations
 
-import logging
 import re
 import threading
 from collections import deque
 from collections.abc import Iterable, Sequence
 from hashlib import sha256
-from typing import Any, Final
+from typing import Final
 
-from broker.client import tracebacks
+from broker.client import records, tracebacks
 from broker.client.credential import Credential
 from broker.errors import SettingsError
 from broker.protocol.redaction import Redactor
@@ -38,11 +35,6 @@ KEPT_TOKENS: Final = 1024
 LEARNED: Final = 1024
 """Characters of a token that are masked: without them the rest is of no use, and learning what
 strangers send costs little."""
-
-LOGGERS: Final = ("", "mcp", "mcp.server", "uvicorn", "uvicorn.error", "uvicorn.access")
-"""Loggers whose handlers also mask ``extra``; the first is the root."""
-
-_USUAL: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
 class Memory:
@@ -148,72 +140,4 @@ def install(patterns: Iterable[str | re.Pattern[str]] = ()) -> None:
     """
     MEMORY.add(patterns)
     tracebacks.install(mask)
-    factory = logging.getLogRecordFactory()
-    if not isinstance(factory, _MaskingFactory):
-        logging.setLogRecordFactory(_MaskingFactory(factory))
-    handlers = [h for name in LOGGERS for h in logging.getLogger(name).handlers]
-    for handler in handlers:
-        if not any(isinstance(known, _ExtraFilter) for known in handler.filters):
-            handler.addFilter(_ExtraFilter())
-
-
-class _MaskingFactory:
-    """Makes records as another factory does, and masks them."""
-
-    def __init__(self, inner: Any) -> None:
-        self._inner = inner
-
-    def __call__(self, *args: Any, **kwargs: Any) -> logging.LogRecord:
-        record: logging.LogRecord = self._inner(*args, **kwargs)
-        _mask_message(record)
-        _mask_traceback(record)
-        return record
-
-
-class _ExtraFilter(logging.Filter):
-    """Masks what ``extra`` added to a record."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        for key, value in vars(record).items():
-            if key not in _USUAL:
-                vars(record)[key] = _masked(value)
-        return True
-
-
-def _masked(value: object) -> object:
-    """``value`` itself, or a masked text when its text holds a secret."""
-    text = value if isinstance(value, str) else repr(value)
-    masked = mask(text)
-    return value if masked == text else masked
-
-
-def _mask_message(record: logging.LogRecord) -> None:
-    try:
-        message = record.getMessage()
-    except Exception:
-        # Logging will complain on stderr and quote the arguments.
-        record.msg, record.args = mask(str(record.msg)), (mask(repr(record.args)),)
-        return
-    masked = mask(message)
-    if masked == message:
-        return
-    if isinstance(record.args, tuple):
-        # Formatters such as uvicorn's read the arguments: keep as many as there were.
-        record.args = tuple(map(_masked, record.args))
-        record.msg = _masked(record.msg)
-        if mask(record.getMessage()) == record.getMessage():
-            return
-    record.msg, record.args = masked, ()
-
-
-def _mask_traceback(record: logging.LogRecord) -> None:
-    if record.stack_info:
-        record.stack_info = mask(record.stack_info)
-    if not record.exc_info or not any(record.exc_info):
-        return
-    text = logging.Formatter().formatException(record.exc_info)
-    masked = mask(text)
-    if masked != text:
-        # As part of the message: some handlers format the exception anew.
-        record.msg, record.args = f"{record.getMessage()}\n{masked}", ()
-        record.exc_info = record.exc_text = None
+    records.install(mask)

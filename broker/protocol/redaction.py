@@ -9,6 +9,8 @@ Rules:
   (also with ``+`` for a space), base64 and base64url, also inside a longer base64 text, such
   as ``user:password`` of basic authentication. Escapes are undone before looking, up to three
   layers deep, so that it does not matter which characters an encoder chose to escape;
+* a value is found without the white space around it too, as who reads a file strips it; one of
+  several lines, and a long one in base64, also where its lines were broken or indented anew;
 * inside a longer base64 text the first and the last letter of a value share bits with their
   neighbours and stay: at most four bits at either end;
 * scoped tokens are masked too, by their form: nobody keeps them to be compared with;
@@ -48,14 +50,24 @@ _BACKSLASH: Final = re.compile(
 _LETTERS: Final = dict(zip("abfnrtv", "\a\b\f\n\r\t\v", strict=True))
 
 
+_BREAK: Final = re.compile(r"[\r\n]+[ \t|>]*")
+"""A line's end and what indents the next: by ``textwrap``, in YAML, in an exception group."""
+_BREAKS: Final = 12
+"""Characters that a line's end may take once escaped and indented."""
+BROKEN: Final = 57
+"""Octets of a value that is longer in base64 than the usual line (76 letters)."""
+
+
 class Redactor:
     """The live secrets of one process."""
 
-    __slots__ = ("_learned", "_reach", "_windows")
+    __slots__ = ("_learned", "_lines", "_reach", "_windows")
 
     def __init__(self) -> None:
         self._learned: dict[str, int] = {}
         self._windows = Windows()
+        self._lines = Windows()
+        """What is looked for in a text whose lines were joined."""
         self._reach = 0
 
     def __repr__(self) -> str:
@@ -69,6 +81,9 @@ class Redactor:
             for form in _forms(text):
                 self._windows.add(form)
                 self._reach = max(self._reach, _reach(form))
+            for form in _joined_forms(text):
+                self._lines.add(form)
+                self._reach = max(self._reach, _reach(form) + _BREAKS * (len(form) // BROKEN + 1))
 
     def forget(self, value: SecretValue) -> None:
         """Undo one ``learn``; a value that was never learned is ignored."""
@@ -76,6 +91,8 @@ class Redactor:
         if discount(self._learned, text) == 1:
             for form in _forms(text):
                 self._windows.remove(form)
+            for form in _joined_forms(text):
+                self._lines.remove(form)
 
     def mask(self, text: str, *, limit: int | None = None) -> str:
         """Return ``text`` with every live value as ``***``.
@@ -99,6 +116,10 @@ class Redactor:
         for view in _views(text):
             for start, end in self._windows.find(view.text):
                 yield view.starts[start], view.starts[end]
+            if self._lines and ("\n" in view.text or "\r" in view.text):
+                joined, places = _joined(view.text)
+                for start, end in self._lines.find(joined):
+                    yield view.starts[places[start]], view.starts[places[end - 1] + 1]
 
 
 def _masked(text: str, found: Sequence[tuple[int, int]], keep: int) -> Iterator[str]:
@@ -159,6 +180,20 @@ def _without(
     return _View("".join(pieces), starts)
 
 
+def _joined(text: str) -> tuple[str, Sequence[int]]:
+    """The text without its line ends, and where in it each character is from."""
+    pieces: list[str] = []
+    places: list[int] = []
+    done = 0
+    for match in _BREAK.finditer(text):
+        pieces.append(text[done : match.start()])
+        places.extend(range(done, match.start()))
+        done = match.end()
+    pieces.append(text[done:])
+    places.extend(range(done, len(text)))
+    return "".join(pieces), places
+
+
 def _percent_decoded(escaped: str) -> Iterator[tuple[str, int]]:
     """Characters of a run of ``%XX``, each with the width it had in the run."""
     yield from _characters(bytes.fromhex(escaped.replace("%", "")), width=3)
@@ -188,11 +223,25 @@ def _characters(octets: bytes, *, width: int) -> Iterator[tuple[str, int]]:
 
 def _forms(text: str) -> Iterator[str]:
     """What to look for so that ``text`` is found in each encoding, without repetition."""
-    if len(text) < SHORTEST:
-        return
-    yield text
-    if " " in text:
-        yield text.replace(" ", "+")
+    found = {
+        form
+        for one in (text, text.strip())
+        if len(one) >= SHORTEST
+        for form in (one, one.replace(" ", "+"), *_base64_forms(one))
+    }
+    yield from sorted(found)
+
+
+def _joined_forms(text: str) -> Iterator[str]:
+    """What to look for in a text whose lines were joined."""
+    text = text.strip()
+    found = {_BREAK.sub("", text)} - {text}
+    if len(text) > BROKEN:
+        found |= _base64_forms(text)
+    yield from sorted(form for form in found if len(form) >= SHORTEST)
+
+
+def _base64_forms(text: str) -> set[str]:
     octets = text.encode("utf-8", "surrogatepass")
     standalone = b64encode(octets).decode()
     encoded = {standalone, standalone.rstrip("=")}
@@ -201,7 +250,7 @@ def _forms(text: str) -> Iterator[str]:
         # letter: only letters that no neighbour's bits are in can be known.
         letters = b64encode(bytes(before) + octets).decode()
         encoded.add(letters[-(-8 * before // 6) : 8 * (before + len(octets)) // 6])
-    yield from sorted((encoded | {form.translate(_URL_SAFE) for form in encoded}) - {text})
+    return encoded | {form.translate(_URL_SAFE) for form in encoded}
 
 
 def _reach(form: str) -> int:

@@ -8,6 +8,7 @@ import logging
 import re
 import sys
 import threading
+import warnings
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any, Self
 from urllib.parse import quote
@@ -16,14 +17,17 @@ import pytest
 from mcp import Client, MCPError
 from mcp.server import MCPServer
 from mcp.server.lowlevel import Server
+from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.exceptions import ToolError
 from mcp.types import (
     CallToolRequestParams,
     CallToolResult,
+    ElicitResult,
     ErrorData,
     ImageContent,
     TextContent,
 )
+from pydantic import BaseModel
 
 from broker.client.mcp import Masking, ToolNaming, install
 from broker.client.mcp.admission import Admitted
@@ -47,10 +51,11 @@ PRESIGNED = (
 @pytest.fixture(autouse=True)
 def hooks() -> Iterator[None]:
     """What install() puts in place for the whole process is taken back."""
-    before = logging.getLogRecordFactory(), sys.excepthook, threading.excepthook
+    factory = logging.getLogRecordFactory()
+    before = sys.excepthook, threading.excepthook, sys.unraisablehook, warnings.showwarning
     yield
-    logging.setLogRecordFactory(before[0])
-    sys.excepthook, threading.excepthook = before[1:]
+    logging.setLogRecordFactory(factory)
+    sys.excepthook, threading.excepthook, sys.unraisablehook, warnings.showwarning = before
 
 
 @pytest.fixture(params=["auto", "legacy"])
@@ -302,6 +307,66 @@ async def test_a_long_answer_is_masked_off_the_loop(mode: Any) -> None:
     assert {here for here, _ in looked} == {True, False}
 
 
+# --- what a server says of its own accord ---------------------------------------------------
+
+
+async def test_no_notification_and_no_question_tells_the_key(fake: FakeBroker, mode: Any) -> None:
+    """Progress, log messages and elicitation leave masked; what tells nothing, as it was."""
+    server, broker = MCPServer("test"), fake.broker()
+    said: list[Any] = []
+
+    class Answer(BaseModel):
+        sure: bool
+
+    @server.tool()
+    async def talks(ctx: Context[Any, Any]) -> str:
+        """Say the key in every way there is but the result."""
+        key = (await broker.get("search-api"))["api_key"]
+        await ctx.report_progress(0.5, 1.0, f"used {key}")
+        await ctx.report_progress(1.0, 1.0, "plain")
+        with warnings.catch_warnings(action="ignore"):
+            await ctx.info(f"GET /?key={quote(key)}")
+            await ctx.session.send_log_message("info", {"deep": [key]}, key)
+        if mode == "legacy":  # in the other era a question is a result
+            await ctx.elicit(f"Really use {key}?", Answer)
+        return "done"
+
+    async def progress(progress: float, total: float | None, message: str | None) -> None:
+        said.append(message)
+
+    async def logged(params: Any) -> None:
+        said.append(params.model_dump())
+
+    async def elicited(context: Any, params: Any) -> ElicitResult:
+        said.append(params.message)
+        return ElicitResult(action="accept", content={"sure": True})
+
+    install(server)
+    async with Client(
+        server, mode=mode, logging_callback=logged, elicitation_callback=elicited
+    ) as client:
+        result = await client.call_tool("talks", progress_callback=progress)
+    assert not result.is_error, result
+    assert_clean(json.dumps(said, default=repr))
+    assert {"used ***", "plain"} <= {one for one in said if isinstance(one, str)}
+    if mode == "legacy":
+        assert "Really use ***?" in said
+        logs = [one for one in said if isinstance(one, dict)]
+        assert [one["data"] for one in logs] == ["GET /?key=***", {"deep": ["***"]}]
+        assert logs[1]["logger"] == "***"
+
+
+async def test_what_is_said_without_a_secret_is_sent_as_it_was() -> None:
+    """Nothing is copied or read anew."""
+    memory = Memory()
+    memory.learn(credential(KEY))
+    said = TextContent(type="text", text="plain")
+    assert await Masking(memory).clean(said) is said
+    assert await Masking(memory).clean(None) is None
+    with_key = TextContent(type="text", text=KEY)
+    assert (await Masking(memory).clean(with_key))["text"] == "***"
+
+
 # --- errors -------------------------------------------------------------------------------
 
 
@@ -317,6 +382,13 @@ class Odd(Exception):
 
     def __str__(self) -> str:
         return f"odd {self.key}"
+
+
+class Mute(Exception):
+    """An exception whose text is an exception of its own, and tells."""
+
+    def __str__(self) -> str:
+        raise ValueError(KEY)
 
 
 class Stubborn(Exception):
@@ -347,6 +419,8 @@ def raising(what: str) -> Exception:
             return Odd(KEY)
         case "stubborn":
             return Stubborn()
+        case "mute":
+            return Mute(KEY)
     error = ToolError("plain")
     error.__cause__ = ValueError(KEY)
     return error
@@ -355,6 +429,7 @@ def raising(what: str) -> Exception:
 ERRORS = [
     *("tool error", "crash", "protocol error", "data alone", "note", "group", "odd", "stubborn"),
     "cause",
+    "mute",
 ]
 
 
@@ -409,7 +484,7 @@ async def test_no_error_of_a_low_level_server_tells_the_key(
     assert_clean(caplog.text)
     (error,) = wire.errors
     assert_clean(str(error) + repr(vars(error)))
-    if what not in {"odd", "stubborn", "group"}:  # those cannot be made anew
+    if what not in {"odd", "stubborn", "group", "mute"}:  # those cannot be made anew
         assert type(error) is type(raising(what))
     # Logs still tell where it happened.
     (*_, note) = error.__notes__

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import base64
+import copy
 import io
 import json
 import logging
+import pickle
 import subprocess
 import sys
 import threading
+import warnings
 from collections.abc import Iterator
 from types import MappingProxyType
 from typing import Any
@@ -19,6 +22,7 @@ from uvicorn.logging import AccessFormatter
 from broker.client import redaction
 from broker.client.credential import Credential
 from broker.client.redaction import KEPT_VERSIONS, Memory
+from broker.client.tracebacks import MaskingWarnings
 from broker.secret import SecretValue
 
 KEY = "canary-key-for-redaction"
@@ -44,7 +48,7 @@ def stream() -> Iterator[io.StringIO]:
     handler = logging.StreamHandler(stream)
     handler.setFormatter(Json())
     logger, factory = logging.getLogger("mcp"), logging.getLogRecordFactory()
-    hooks = sys.excepthook, threading.excepthook
+    hooks = sys.excepthook, threading.excepthook, sys.unraisablehook, warnings.showwarning
     logger.addHandler(handler)
     redaction.learn(credential(KEY))
     redaction.install()
@@ -52,7 +56,7 @@ def stream() -> Iterator[io.StringIO]:
     yield stream
     logger.removeHandler(handler)
     logging.setLogRecordFactory(factory)
-    sys.excepthook, threading.excepthook = hooks
+    sys.excepthook, threading.excepthook, sys.unraisablehook, warnings.showwarning = hooks
 
 
 log = logging.getLogger("mcp.some.module")
@@ -90,6 +94,154 @@ def test_no_message_shows_the_key(
     assert KEY not in written
     assert base64.b64encode(KEY.encode()).decode()[4:20] not in written
     assert "***" in written
+
+
+PIN = "73591846"
+
+
+class Told:
+    """An object whose text tells, but not its repr."""
+
+    def __str__(self) -> str:
+        return KEY
+
+    def __repr__(self) -> str:
+        return "Told()"
+
+
+class Broken:
+    """An object that cannot be written."""
+
+    def __repr__(self) -> str:
+        raise RuntimeError("no")
+
+
+@pytest.mark.parametrize(
+    ("message", "args", "told"),
+    [
+        ("pin %d", (int(PIN),), "pin ***"),
+        ("pin %x", (int(PIN),), f"pin {int(PIN):x}"),
+        ("begins with %.3s", (KEY,), "begins with ***"),
+        ("%(a)s", ({"a": 1, "unused": KEY},), "1"),
+        ("%(a)s", ({"a": 1, "b": [{"c": Told()}]},), "1"),
+        ("object %s", (Told(),), "object ***"),
+        (
+            "group %s",
+            (ExceptionGroup("a", [ValueError(KEY)]),),
+            "group ExceptionGroup('a', [ValueError('***')])",
+        ),
+    ],
+)
+def test_no_argument_shows_the_key(
+    stream: io.StringIO, message: str, args: tuple[Any, ...], told: str
+) -> None:
+    """Also where the message does not; and whatever is masked, the call is no error."""
+    redaction.learn(credential(PIN, name="pin-api"))
+    log.warning(message, *args)
+    written = stream.getvalue()
+    assert json.loads(written)["text"] == told
+    assert KEY not in written
+    assert PIN not in written
+
+
+@pytest.mark.parametrize("args", [("no number",), (Broken(),), (1, 2)])
+def test_a_misfit_with_a_traceback_is_no_error(stream: io.StringIO, args: tuple[Any, ...]) -> None:
+    """Logging itself complains of it later, with what was masked."""
+    trouble = (ValueError, ValueError(KEY), None)
+    record = log.makeRecord("mcp.some.module", 30, "f", 1, "%d", args, trouble)
+    assert KEY not in repr(vars(record))
+    assert "ValueError: ***" in record.getMessage()
+    assert stream.getvalue() == ""
+
+
+@pytest.fixture
+def late(stream: io.StringIO) -> Iterator[logging.Logger]:
+    """A logger of its own with a handler that came after the masking was installed."""
+    logger = logging.getLogger("late.some.module")
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(Json())
+    logger.addHandler(handler)
+    logger.propagate = False
+    yield logger
+    logger.removeHandler(handler)
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (KEY, "***"),
+        (Told(), "***"),
+        (Holder(), "Holder(***)"),
+        ({"a": [{"b": KEY}], "c": 1}, {"a": [{"b": "***"}], "c": 1}),
+        ({KEY: 1}, {"***": 1}),
+        ((KEY, 1), ["***", 1]),
+        (f"https://h/?k={KEY}".encode(), "b'https://h/?k=***'"),
+        ({"status": 401}, {"status": 401}),
+    ],
+)
+def test_extra_is_masked_whatever_came_first(
+    late: logging.Logger, stream: io.StringIO, value: Any, shown: Any
+) -> None:
+    """By whichever logger, handler, formatter or adapter it is written."""
+    late.warning("called", extra={"field": value})
+    logging.LoggerAdapter(late, {"field": value}).warning("called")
+    for line in stream.getvalue().splitlines():
+        assert json.loads(line)["field"] == shown
+    assert KEY not in stream.getvalue()
+
+
+def test_extra_that_cannot_be_written_or_has_no_end_is_left_alone(
+    late: logging.Logger, stream: io.StringIO
+) -> None:
+    """Masking does not make a call to a logger fail, nor last."""
+    around: dict[str, Any] = {"name": "root"}
+    around["children"] = [{"parent": around} for _ in range(50)]
+    late.handlers[0].setFormatter(logging.Formatter("%(message)s"))
+    late.warning("called", extra={"broken": Broken(), "around": around})
+    assert stream.getvalue() == "called\n"
+
+
+def test_a_record_can_be_copied_and_pickled(late: logging.Logger) -> None:
+    """As handlers with queues and sockets do; the other side needs nothing of ours."""
+    record = late.makeRecord("late", 30, "f", 1, "a %s", (KEY,), None, extra={"field": KEY})
+    for again in (copy.copy(record), pickle.loads(pickle.dumps(record))):
+        assert again.getMessage() == "a ***"
+        assert vars(again)["field"] == "***"
+    assert b"broker" not in pickle.dumps(record)
+
+
+def test_names_do_not_show_the_key(stream: io.StringIO) -> None:
+    """Of a logger, or of a thread that was called after what it fetches."""
+    thread = threading.Thread(target=lambda: log.warning("called"), name=f"GET /?k={KEY}")
+    thread.start()
+    thread.join()
+    assert json.loads(stream.getvalue())["threadName"] == "GET /?k=***"
+
+
+def test_warnings_and_what_cannot_be_raised_show_no_key(
+    stream: io.StringIO, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Both go to standard error by hooks of Python."""
+    sys.unraisablehook(_Unraisable(ValueError(KEY), Holder()))  # type: ignore[arg-type]
+    assert isinstance(warnings.showwarning, MaskingWarnings)
+    shown: list[Any] = []
+    show = MaskingWarnings(redaction.mask, lambda *args: shown.append(args))
+    plain = UserWarning("plain")
+    show(UserWarning(f"old {KEY}"), UserWarning, "f.py", 1)
+    show(plain, UserWarning, "f.py", 1)
+    assert shown == [("old ***", UserWarning, "f.py", 1), (plain, UserWarning, "f.py", 1)]
+    told = capsys.readouterr().err
+    assert KEY not in told
+    assert "Exception ignored in: Holder(***)\nValueError: ***" in told
+    assert stream.getvalue() == ""
+
+
+class _Unraisable:
+    """As ``sys.UnraisableHookArgs``, which cannot be made."""
+
+    def __init__(self, error: Exception, holder: object) -> None:
+        self.exc_type, self.exc_value, self.exc_traceback = type(error), error, None
+        self.err_msg, self.object = None, holder
 
 
 def test_no_traceback_shows_the_key(stream: io.StringIO) -> None:

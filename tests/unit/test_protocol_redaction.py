@@ -8,7 +8,9 @@ import json
 import random
 import string
 import sys
+import textwrap
 import threading
+import traceback
 from collections.abc import Callable
 from functools import cache
 from types import FrameType
@@ -308,3 +310,66 @@ def test_scoped_tokens_are_masked_by_their_form(token: bytes) -> None:
     for form in ("Broker-Subject-Token: {}", '{{"token": "{}"}}', "https://x.example/?t={}&a=b"):
         assert redactor.mask(form.format(text)) == form.format("***")
     assert text[:20] not in redactor.mask("a" * 80 + " " + text, limit=100)
+
+
+PEM = "\n".join(
+    [
+        "-----BEGIN PRIVATE KEY-----",
+        *(base64.b64encode(bytes(range(i, i + 48))).decode() for i in range(12)),
+        "-----END PRIVATE KEY-----",
+        "",
+    ]
+)
+
+
+def in_a_group(text: str) -> str:
+    group = ExceptionGroup("several", [ExceptionGroup("inner", [ValueError(text)])])
+    return "".join(traceback.format_exception(group))
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        str.strip,
+        lambda text: text.replace("\n", "\r\n"),
+        lambda text: textwrap.indent(text, "    "),
+        lambda text: textwrap.indent(text, "> "),
+        lambda text: textwrap.indent(text, "| "),
+        in_a_group,
+        lambda text: json.dumps(textwrap.indent(text, "  ")),
+        lambda text: repr(in_a_group(text)),
+        lambda text: text.replace("\n", ""),
+        lambda text: base64.encodebytes(text.encode()).decode(),
+        lambda text: base64.encodebytes(b"a" + text.encode() + b"bc").decode(),
+        lambda text: "\r\n".join(textwrap.wrap(base64.b64encode(text.encode()).decode(), 64)),
+    ],
+)
+def test_a_value_of_several_lines_is_found_however_its_lines_are_broken(
+    write: Callable[[str], str],
+) -> None:
+    """Nothing of it is left, and the text around it stays."""
+    subject = redactor(PEM)
+    masked = subject.mask(f"before\n{write(PEM)}\nafter\n")
+    assert "***" in masked
+    assert masked.startswith("before\n")
+    assert masked.endswith("after\n")
+    for line in PEM.splitlines():
+        assert not line or line not in masked
+        assert base64.b64encode(line.encode()).decode()[4:20] not in masked
+    subject.forget(SecretValue(PEM))
+    assert subject.mask(PEM) == PEM
+
+
+def test_white_space_around_a_value_is_no_part_of_it() -> None:
+    """Who reads it from a file strips it; then it is sent, encoded and logged without."""
+    subject = redactor(f"  {PLAIN}\n")
+    assert subject.mask(f"<{PLAIN}>") == "<***>"
+    assert subject.mask(base64.b64encode(PLAIN.encode()).decode()) == "***"
+    assert subject.mask(f"<  {PLAIN}\n>") == "<***>"
+
+
+def test_words_of_one_line_are_not_found_across_two() -> None:
+    """Only a value that has lines itself, or is long in base64, is looked for so."""
+    subject = redactor(PLAIN, PEM)
+    broken = f"{PLAIN[:8]}\n{PLAIN[8:]}"
+    assert subject.mask(broken) == broken

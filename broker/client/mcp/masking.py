@@ -2,8 +2,8 @@
 
 Duty: mask every text of every result (text, structured content, ``_meta``, resources, prompts)
 and of every error that leaves a request's handler, in both eras of the protocol.
-Not its duty: knowing the keys (``broker.client.redaction``); log records (there too);
-notifications, and questions to the client (progress, log messages, elicitation, sampling).
+Not its duty: knowing the keys (``broker.client.redaction``); log records (there too); sending
+notifications and questions to the client (``outgoing``).
 Rules:
 
 * an answer without a secret passes as the object it was;
@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import traceback
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final, Protocol, TypeAlias
 
 from mcp import MCPError
@@ -25,6 +26,7 @@ from mcp.server.context import ServerRequestContext
 from mcp.types import ErrorData
 
 from broker.client import redaction
+from broker.client.mcp.outgoing import masking_session
 from broker.secret import MASK
 
 AT_ONCE: Final = 4_000
@@ -65,6 +67,9 @@ class Masking:
     ) -> Any:
         """See ``mcp.server.context.ServerMiddleware``."""
         try:
+            session = masking_session(ctx.session, self.clean)
+            if session is not ctx.session:
+                ctx = replace(ctx, session=session)
             return await self._result(await call_next(ctx))
         except Exception as error:
             clean = masked_error(self._memory.mask, error)
@@ -74,6 +79,13 @@ class Masking:
         raise clean
 
     async def _result(self, result: Any) -> Any:
+        clean = await self.clean(result)
+        if clean is not result and isinstance(result, ErrorData):
+            return ErrorData.model_validate(clean)
+        return clean
+
+    async def clean(self, result: Any) -> Any:
+        """``result`` itself, or what it is as plain data without secrets."""
         dump = getattr(result, "model_dump", None)
         plain = result if dump is None else dump(by_alias=True, mode="json", exclude_none=True)
         texts = list(_texts(plain))
@@ -81,9 +93,7 @@ class Masking:
             clean = self._clean(plain, texts)
         else:
             clean = await asyncio.to_thread(self._clean, plain, texts)
-        if clean is plain:
-            return result
-        return ErrorData.model_validate(clean) if isinstance(result, ErrorData) else clean
+        return result if clean is plain else clean
 
     def _clean(self, plain: Any, texts: Sequence[str]) -> Any:
         # Nearly all answers tell nothing: one look at all texts together is enough for these.
@@ -146,7 +156,8 @@ def _tells(mask: Mask, error: BaseException) -> bool:
         data = error.error.data
         if masked(mask, data) is not data:
             return True
-    return any(mask(text) != text for text in _told(error))
+    # One that cannot be written fails whoever writes it, with a text of its own.
+    return not _written(error) or any(mask(text) != text for text in _told(error))
 
 
 def _told(error: BaseException) -> Iterator[str]:
@@ -158,12 +169,27 @@ def _told(error: BaseException) -> Iterator[str]:
         if one is None or id(one) in seen:
             continue
         seen.add(id(one))
-        yield str(one)
-        yield repr(one.args)
-        yield from getattr(one, "__notes__", ())
+        yield _text(str, one)
+        yield _text(repr, one.args)
+        yield from map(str, getattr(one, "__notes__", ()))
         left += [one.__cause__, one.__context__]
         if isinstance(one, BaseExceptionGroup):
             left += one.exceptions
+
+
+def _text(written: Callable[[Any], str], value: Any) -> str:
+    try:
+        return written(value)
+    except Exception:
+        return ""
+
+
+def _written(error: BaseException) -> bool:
+    try:
+        str(error)
+    except Exception:
+        return False
+    return True
 
 
 def _rebuilt(mask: Mask, error: Exception) -> Exception:
@@ -179,7 +205,7 @@ def _rebuilt(mask: Mask, error: Exception) -> Exception:
             return clean
     except Exception:  # noqa: S110 - a class that cannot be made so is replaced
         pass
-    return RuntimeError(mask(f"{kind.__name__}: {error}"))
+    return RuntimeError(mask(f"{kind.__name__}: {_text(str, error)}"))
 
 
 def _attribute(mask: Mask, value: Any) -> Any:
