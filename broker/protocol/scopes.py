@@ -61,12 +61,18 @@ def covers(patterns: Iterable[str], name: str) -> bool:
 
 @lru_cache(maxsize=4096)
 def _compiled(pattern: str) -> re.Pattern[str]:
-    # Runs of stars are one star: a pattern cannot make the matcher slow.
-    parts = re.split(r"(\*+|\?)", pattern)
-    text = "".join(
-        ".*" if part.startswith("*") else "." if part == "?" else re.escape(part) for part in parts
+    # After each star the next piece is taken where it is found first, and never looked for
+    # again (an atomic group): if the rest does not fit behind it, it fits behind no later one.
+    # So a name costs its length times the pattern's, however many stars there are.
+    first, *others = (
+        "".join("." if sign == "?" else re.escape(sign) for sign in piece)
+        for piece in re.split(r"\*+", pattern)
     )
-    return re.compile(text, re.DOTALL)
+    if not others:
+        return re.compile(first, re.DOTALL)
+    *middle, last = others
+    found = "".join(f"(?>.*?{piece})" for piece in middle if piece)
+    return re.compile(f"{first}{found}.*{last}", re.DOTALL)
 
 
 def includes(pattern: str, asked: str) -> bool:

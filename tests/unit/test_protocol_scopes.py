@@ -100,3 +100,32 @@ def test_where_two_patterns_meet_is_a_name_of_both(one: str, other: str, name: s
         assert scopes.matches(other, found)
     else:
         assert not (scopes.matches(one, name) and scopes.matches(other, name))
+
+
+@pytest.mark.parametrize(
+    "pattern", ["*a" * 63 + "b", "a*" * 62 + "b", "*?a" * 42 + "b", "*" + "a?*" * 40 + "b"]
+)
+def test_no_pattern_makes_the_matcher_slow(pattern: str) -> None:
+    """Whoever mints a token chooses the pattern, and whoever uses it the name.
+
+    Trying each place of each star would take longer than the universe is old.
+    """
+    assert not scopes.matches(pattern, "a" * 128)
+    assert scopes.matches(pattern, "a" * 127 + "b")
+
+
+@given(st.text("ab*?\n", max_size=10), st.text("ab*?\n", max_size=12))
+def test_a_glob_covers_what_trying_everything_says(pattern: str, name: str) -> None:
+    """Sign by sign, without any shortcut."""
+    reached = [True] + [False] * len(name)
+    for sign in pattern:
+        if sign == "*":
+            first = reached.index(True) if True in reached else len(reached)
+            reached = [place >= first for place in range(len(reached))]
+        else:
+            steps = [
+                before and sign in {"?", letter}
+                for before, letter in zip(reached, name, strict=False)
+            ]
+            reached = [False, *steps]
+    assert scopes.matches(pattern, name) == (reached[-1] or pattern == name)
