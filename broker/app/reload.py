@@ -7,6 +7,7 @@ Not its duty: comparing (``settings.diff``), reading (``settings.load``).
 Rules:
 
 * a bad file changes nothing and says so once; the last good configuration stays;
+* files that changed while they were read are read again: no mixture of two is ever applied;
 * what needs a restart is named by its key and waits for one;
 * each change is in the audit, applied or refused, by the names of its keys;
 * SIGHUP also opens the audit file anew and reads the TLS files again.
@@ -17,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -118,6 +120,11 @@ class Reload:
                 "refused", digest=self._digest, reason=type(error).__name__
             )
             return
+        if self._read_digest() != loaded.digest:
+            # A volume swaps all its files at once, but they are read one by one.
+            log.info("the configuration changed while it was read, and is read again")
+            self._digest = loaded.digest
+            return
         for one in (*loaded.advice, *policies.remarks(settings, loaded.place)):
             log.warning("%s. %s", one, one.remedy)
         for key in difference.restart:
@@ -125,6 +132,9 @@ class Reload:
         if difference.hot:
             await self._apply(difference, authorizer)
             log.info("configuration applied: %s", ", ".join(difference.hot))
+        else:
+            # Clients that come and go are no hot key, and policies may be about everybody.
+            self._broker.authorizer.use(authorizer)
         self._broker.trail.configured(
             "applied", digest=self._digest, keys=difference.hot, restart=difference.restart
         )
@@ -135,6 +145,9 @@ class Reload:
         Raises:
             SettingsErrors: the policies have faults.
         """
+        # Who is gone from the file is nobody to policies, for some permit whoever asks.
+        staying = {name: one for name, one in effective.clients.items() if name in settings.clients}
+        effective = replace(effective, clients=staying)
         compiled = policies.compiled(
             effective,
             file=self._path,

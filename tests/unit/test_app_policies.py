@@ -13,7 +13,7 @@ import pytest
 
 from broker.access.authorizer import ListAuthorizer
 from broker.access.policy import PolicyAuthorizer
-from broker.access.principal import Caller, Principal
+from broker.access.principal import Caller, Grant, Principal
 from broker.app import policies
 from broker.app.build import Broker
 from broker.app.reload import Reload
@@ -131,6 +131,49 @@ async def test_a_policy_file_is_applied_when_its_content_changes(
     await broker.vault.aclose()
 
 
+@pytest.mark.parametrize(
+    ("more", "subject"),
+    [
+        ("policies: {files: [team.cedar]}\n", None),
+        ("roles: {r: {subjects: ['*'], credentials: [orders]}}\n", "ann"),
+        ("roles: {r: {callers: [shop], credentials: [orders]}}\n", None),
+    ],
+    ids=["policy for all", "role of subjects", "role of callers"],
+)
+async def test_a_client_that_is_gone_has_nothing_whatever_is_for_all(
+    file: Path, more: str, subject: str | None
+) -> None:
+    """Its socket stays until a restart; rights that name nobody are no rights of nobody."""
+    file.with_name("team.cedar").write_text(
+        'permit (principal, action, resource == Credential::"orders");'
+    )
+    file.write_text(file.read_text() + more)
+    broker, reload = await watched(file)
+    grant = subject and Grant("1", subject, "shop", "", ("t",), ("orders",), 0.0, 9e9)
+    shop = Principal(Caller("shop", "token"), grant or None)
+    assert broker.authorizer.authorize(shop, "orders", tool="t").key.name == "orders"
+    before = broker.authorizer.generation
+
+    gone = (
+        file.read_text().replace(", shop: {}", "").replace("callers: [shop]", "callers: [search]")
+    )
+    file.write_text(gone)
+    assert await reload.look()
+    with pytest.raises(CredentialUnknown):
+        broker.authorizer.authorize(shop, "orders", tool="t")
+    with pytest.raises(CallerForbidden):
+        broker.authorizer.authorize_tool(shop, "t", arguments={})
+    assert broker.authorizer.credentials(shop) == ()
+    assert broker.authorizer.generation > before
+
+    file.write_text(
+        gone.replace("{search:", "{shop: {}, search:").replace("[search], c", "[shop], c")
+    )
+    assert await reload.look()
+    assert broker.authorizer.authorize(shop, "orders", tool="t").key.name == "orders"
+    await broker.vault.aclose()
+
+
 async def test_whatever_goes_wrong_while_reading_the_last_good_one_stays(
     file: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -155,6 +198,32 @@ async def test_whatever_goes_wrong_while_reading_the_last_good_one_stays(
     file.write_text(file.read_text() + "\n")
     assert await reload.look()
     assert may(broker)
+    await broker.vault.aclose()
+
+
+async def test_files_of_two_versions_are_never_applied_together(file: Path) -> None:
+    """A volume swaps configuration and policies between the reading of the one and the other."""
+    old = file.read_text() + FILES
+    file.write_text(old)
+    loaded = load(file, {})
+    broker = await built(loaded.settings)
+    swaps = iter([old.replace("shop: {}", "shop: {credentials: [web]}")])
+
+    def narrow(settings: Settings) -> Settings:
+        for text in swaps:  # the first time, when the files have just been read
+            file.write_text(text)
+        return settings
+
+    reload = Reload(broker, str(file), loaded.digest, environ={}, own_uid=0, narrow=narrow)
+    file.with_name("team.cedar").write_text(PERMIT.replace("orders", "web"))
+    before = broker.settings
+    assert await reload.look()
+    assert broker.settings is before
+    assert may(broker)
+    assert await reload.look()
+    assert not may(broker)
+    assert broker.settings.clients["shop"].credentials == ("web",)
+    assert not await reload.look()
     await broker.vault.aclose()
 
 
