@@ -113,3 +113,43 @@ async def test_a_new_set_counts_from_the_next_request(served: Serving, fast: boo
     assert (reply.status, reply.json()["code"]) == (404, "credential_unknown")
     assert audited(served)[-1]["reason"] == "policy_forbids shut"
     assert "shut" not in reply.body.decode()
+
+
+@BOTH
+async def test_what_does_not_exist_and_what_is_not_allowed_look_alike(
+    served: Serving, fast: bool
+) -> None:
+    """Status, fields and body, but for the request id: whatever is asked, and however."""
+    wire = await served.data(fast=fast)
+    told = set()
+    for name in ("hidden", "no-such-name"):
+        for more in (
+            (),
+            ("Broker-Tool: search.web",),
+            ("Prefer: wait=9",),
+            ('If-None-Match: "1"',),
+        ):
+            for method in ("GET", "POST"):
+                report = method == "POST"
+                reply = await wire.get(
+                    f"/v1/credentials/{name}" + "/reports" * report,
+                    AUTH,
+                    *more,
+                    *(["Content-Type: application/json"] * report),
+                    method=method,
+                    body=b'{"version": "1", "status": 401}' * report,
+                )
+                own = reply.header("broker-request-id")
+                assert own is not None
+                # Its length differs where the number of the request gets a digit more.
+                told.add(
+                    (
+                        reply.status,
+                        frozenset(
+                            (n, v) for n, v in reply.headers if v != own and "length" not in n
+                        ),
+                        reply.body.replace(own.encode(), b"id"),
+                    )
+                )
+    ((status, _, _),) = told
+    assert status == 404

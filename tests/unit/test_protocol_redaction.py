@@ -373,3 +373,13 @@ def test_words_of_one_line_are_not_found_across_two() -> None:
     subject = redactor(PLAIN, PEM)
     broken = f"{PLAIN[:8]}\n{PLAIN[8:]}"
     assert subject.mask(broken) == broken
+
+
+def test_the_work_for_lines_does_not_depend_on_the_number_of_values() -> None:
+    """Nor with values that are looked for across line ends."""
+    keys = [f"{key}\n{key[::-1]}" for key in provider_keys(1_000)]
+    few, many = redactor(*keys[:10]), redactor(*keys)
+    text = 'Traceback:\n    File "a.py", line 1\n  | ValueError: %2F \\" no\n' * 5
+    assert few.mask(text) == many.mask(text) == text
+    assert steps(lambda: few.mask(text)) == steps(lambda: many.mask(text))
+    assert many.mask(f"<{keys[7]}>".replace("\n", "\n  | ")) == "<***>"
