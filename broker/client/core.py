@@ -202,6 +202,7 @@ class Core:
             return usable
         if reply.status == 304 and held is not None:
             credential = prolonged(held, reply.headers, sent=sent)
+            self._learn(credential)
         elif reply.status == 200:
             credential = read_handout(reply.document(), name=name, sent=sent)
             self._learn(credential)

@@ -86,8 +86,11 @@ class Memory:
         with self._lock:
             versions = self._versions.setdefault(credential.name, deque())
             # By value too: two brokers, or a test's, may call different values the same.
-            if any((c.version, c.data) == (credential.version, credential.data) for c in versions):
-                return
+            for known in versions:
+                if (known.version, known.data) == (credential.version, credential.data):
+                    versions.remove(known)
+                    versions.append(credential)  # in use still, so it is among the newest
+                    return
             versions.append(credential)
             for value in credential.data.values():
                 self._redactor.learn(value)

@@ -303,6 +303,16 @@ def test_values_stay_masked_for_as_long_as_somebody_may_use_them() -> None:
     assert memory.mask(" ".join(keys)) == " ".join([keys[0]] + ["***"] * KEPT_VERSIONS)
 
 
+def test_a_value_in_use_is_not_pushed_out_by_others_of_its_name() -> None:
+    """Two brokers may each have a credential of one name; one of them rotates often."""
+    memory = Memory()
+    for number in range(3 * KEPT_VERSIONS):
+        memory.learn(credential(KEY, "steady"))
+        memory.learn(credential(f"canary-version-{number:02}", f"v{number}"))
+    assert memory.mask(f"<{KEY}>") == "<***>"
+    assert memory.mask("canary-version-00") == "canary-version-00"
+
+
 def test_patterns_mask_in_records_too() -> None:
     """Besides what was handed out; the same one twice counts once."""
     memory = Memory()
