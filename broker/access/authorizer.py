@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Final, Literal, Protocol, TypeAlias
 
 from broker.access.caller import ClientSpec
 from broker.access.principal import Principal
@@ -24,6 +24,9 @@ from broker.credentials.model import CredentialKey
 from broker.errors import CallerForbidden, CredentialUnknown
 
 Action: TypeAlias = Literal["handout", "call_tool", "mint_token", "report", "read_status", "rotate"]
+
+NEEDS_ARGUMENTS: Final = "policy_needs_arguments"
+"""Reason of a refusal: a policy looks at the tool's arguments, and nobody knows them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from broker.access import cedar
+from broker.access.authorizer import NEEDS_ARGUMENTS
 from broker.access.est import Est, Uid, literals, texts
 from broker.access.left_open import CHANGING, opened
 from broker.access.moments import Moments
@@ -173,9 +174,7 @@ class Policies:
                 one.id for one in self.concerned(question) if "arguments" in one.reach.reads
             )
             if unknown:
-                return Verdict(
-                    allowed=False, policies=tuple(unknown), reason="policy_needs_arguments"
-                )
+                return Verdict(allowed=False, policies=tuple(unknown), reason=NEEDS_ARGUMENTS)
         asked = request(question, self._moments.at(question.wall), self.vocabulary, self._words)
         return self._verdict(self._set, question, asked)
 
