@@ -15,7 +15,7 @@ Rules (DESIGN promises 1, 2, 6 and 8):
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from math import inf
 from typing import Final
 
@@ -172,6 +172,10 @@ class HandoutService:
     def record_flood(self, peer: str, count: int) -> None:
         """Record failures over the limit that have no record yet."""
         self._records.flood(peer, count)
+
+    def write_shared(self, *, everything: bool = False) -> Iterator[None]:
+        """Record refusals that share a record and have none yet; see ``Records``."""
+        return self._records.write_shared(everything=everything)
 
     def handout(
         self,
