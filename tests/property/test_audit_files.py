@@ -23,7 +23,7 @@ from broker.audit.sinks import Sink, open_file
 from broker.audit.verify import Verdict, Verifier
 from broker.clock import SystemClock
 from broker.errors import AuditUnavailable
-from tests.support.auditing import KEY, TIME, plain
+from tests.support.auditing import KEY, TIME, plain, settled
 
 LINES = plain(400)
 SIZE = len(Chain(KEY).seal(LINES[0]))
@@ -170,6 +170,7 @@ def test_what_the_log_wrote_verifies(
             world.room = -1
             while not world.log.flush():
                 pass
+            settled()
             return world
 
         world = asyncio.run(story())
