@@ -92,8 +92,12 @@ class Authorizer(Protocol):
         """
         ...
 
-    def credentials(self, principal: Principal) -> tuple[CredentialKey, ...]:
-        """What ``principal`` may have for some tool, in a stable order."""
+    async def credentials(self, principal: Principal) -> tuple[CredentialKey, ...]:
+        """What ``principal`` may have for some tool, in a stable order.
+
+        Not for the hot path: where policies look at each credential it takes many turns of the
+        loop. The answer is by what it decides by at the end.
+        """
         ...
 
     def tools(self, principal: Principal) -> tuple[str, ...] | None:
@@ -166,7 +170,7 @@ class ListAuthorizer:
             raise CallerForbidden(reason="no_policy")
         return (f"clients.{name}",)
 
-    def credentials(self, principal: Principal) -> tuple[CredentialKey, ...]:
+    async def credentials(self, principal: Principal) -> tuple[CredentialKey, ...]:
         """See ``Authorizer.credentials``."""
         allowed = self._allowed.get(principal.caller.name, {})
         return tuple(decision.key for _, decision in sorted(allowed.items()))

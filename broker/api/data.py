@@ -201,7 +201,7 @@ class _Routes:
 
     async def whoami(self, request: Request) -> Response:
         principal, _, _ = await self.who(request)
-        return document(self._service.whoami(principal))
+        return document(await self._service.whoami(principal))
 
     async def stream_events(self, request: Request) -> Response:
         principal, _, _ = await self.who(request)

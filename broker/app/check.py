@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from broker.app import diagnosis, diagnosis_login, translate
-from broker.app.check_tokens import DESCRIBED
+from broker.app.check_tokens import DESCRIBED, Found
 from broker.app.diagnosis import Diagnosis, Layer
 from broker.app.diagnosis_login import Claims
 from broker.app.vault import vault_login
@@ -280,6 +280,7 @@ class Check:
         for document in ("key", "revocations"):
             path = f"{settings.path}/{document}"
             source = SourceSettings("kv", mount=settings.mount, path=path)
+            value: Found
             try:
                 value = await self._port.kv_read(
                     grant.token, mount=source.mount, path=source.path, kv_version=2

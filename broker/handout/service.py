@@ -470,15 +470,15 @@ class HandoutService:
     async def credentials(self, principal: Principal) -> CredentialListDocument:
         """What the caller may have and how it stands; never a value."""
         lines: list[CredentialDocument] = []
-        for number, key in enumerate(self._visible(principal), 1):
+        for number, key in enumerate(await self._visible(principal), 1):
             now, wall = self._clock.now(), self._clock.wall()
             lines.append(overview.line(key, self._store.get(key), now=now, wall=wall))
             if number % SLICE == 0:
                 await asyncio.sleep(0)
         return {"credentials": lines}
 
-    def _visible(self, principal: Principal) -> tuple[CredentialKey, ...]:
-        keys = self._authorizer.credentials(principal)
+    async def _visible(self, principal: Principal) -> tuple[CredentialKey, ...]:
+        keys = await self._authorizer.credentials(principal)
         grant = principal.grant
         return keys if grant is None else tuple(k for k in keys if k.name in grant.credentials)
 
@@ -494,7 +494,7 @@ class HandoutService:
             return True  # it may list it, but not use it so
         return True
 
-    def whoami(self, principal: Principal) -> WhoamiDocument:
+    async def whoami(self, principal: Principal) -> WhoamiDocument:
         """Who the caller is and what it may have."""
         caller, grant = principal.caller, principal.grant
         tools = self._authorizer.tools(principal) if grant is None else grant.tools
@@ -502,6 +502,6 @@ class HandoutService:
             "client": caller.name,
             "proof": caller.proof,
             "subject": None if grant is None else grant.subject,
-            "credentials": [key.name for key in self._visible(principal)],
+            "credentials": [key.name for key in await self._visible(principal)],
             "tools": None if tools is None else list(tools),
         }

@@ -268,7 +268,7 @@ async def test_refusals_by_a_limit_are_told_together(fast: bool, tmp_path: Path)
 
         def told() -> list[tuple[str, str, int]]:
             return [
-                (one["credential"], one["reason"], one.get("count", 1))
+                (str(one["credential"]), str(one["reason"]), int(str(one.get("count", 1))))
                 for one in audited(broker)
                 if one["result"] == "too_many_requests"
             ]

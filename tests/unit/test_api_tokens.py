@@ -21,6 +21,7 @@ from broker.api.door import Door
 from broker.api.listeners import Listener
 from broker.api.sockets import UnixAddress
 from broker.app.floods import tell_floods
+from broker.credentials.model import CredentialKey
 from broker.errors import CallerForbidden, CredentialUnknown, VaultFailed
 from broker.handout.decisions import DecisionService
 from broker.protocol.models import parse_time
@@ -258,7 +259,7 @@ class Picky:
         self.asked.append((action, name))
         if (name, tool) not in self._pairs:
             raise CredentialUnknown(reason="policy")
-        return Decision(self.credentials(principal)[0])
+        return Decision(CredentialKey("search-api"))
 
     def authorize_tool(
         self, principal: Principal, tool: str, *, action: Action = "call_tool", **_: Any
@@ -268,9 +269,7 @@ class Picky:
             raise CallerForbidden(reason="policy")
         return ("p",)
 
-    def credentials(self, principal: Principal) -> tuple[Any, ...]:
-        from broker.credentials.model import CredentialKey
-
+    async def credentials(self, principal: Principal) -> tuple[Any, ...]:
         return (CredentialKey("search-api"), CredentialKey("orders-db"))
 
     def tools(self, principal: Principal) -> tuple[str, ...] | None:

@@ -368,9 +368,9 @@ async def test_a_long_list_lets_others_work_meanwhile(clock: ManualClock) -> Non
     assert turns >= 10
 
 
-def test_whoami_says_who_and_what(desk: Desk) -> None:
+async def test_whoami_says_who_and_what(desk: Desk) -> None:
     """The client, its proof and its list."""
-    assert desk.service.whoami(desk.caller()) == {
+    assert await desk.service.whoami(desk.caller()) == {
         "client": "search",
         "proof": "token",
         "subject": None,
