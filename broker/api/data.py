@@ -171,7 +171,7 @@ class _Routes:
         if said.wait is None:
             answer = self._service.handout(principal, name, asked, if_none_match=condition)
             if answer is not None:
-                await self._service.synced(answer)
+                await self._service.synced(answer, principal, name, asked)
                 return Prepared(answer.status, answer.headers, answer.body)
         answer = await unless_gone(
             request,
@@ -179,7 +179,7 @@ class _Routes:
                 principal, name, asked, if_none_match=condition, wait=said.wait
             ),
         )
-        await self._service.synced(answer)
+        await self._service.synced(answer, principal, name, asked)
         return Prepared(answer.status, answer.headers, answer.body)
 
     async def report_credential(self, name: Name, request: Request) -> Response:

@@ -56,6 +56,8 @@ class Limited(NamedTuple):
     subject: str
 
 
+NOT_CONFIRMED: Final = "record_not_confirmed"
+"""Reason of a refusal after the record of its hand-out."""
 OTHERS: Final = Limited("", "", "others", "", "")
 REMEMBERED: Final = 1024
 """Tool names remembered as masked; more are a caller's play and are masked anew."""
@@ -154,6 +156,7 @@ class Records:
         """Write the record; False when it cannot be."""
         # A foreign exception's own words may hold anything: its class must do.
         told = getattr(error, "reason", "") if isinstance(error, BrokerError) else ""
+        told = told or (NOT_CONFIRMED if isinstance(error, AuditUnavailable) else "")
         return self._append(
             refusal_line(
                 self._stamp(self._clock.wall()),
@@ -167,6 +170,13 @@ class Records:
                 count,
             )
         )
+
+    def taken_back(
+        self, error: AuditUnavailable, request: Request, *, principal: Principal, name: str
+    ) -> None:
+        """A hand-out is on record, and nothing left after all: the disk has not confirmed it."""
+        self._metrics.handout(name, principal.caller.name, outcome(error))
+        self._refusal(error, request, principal, name)
 
     def _over_the_limit(
         self, error: TooManyRequests, request: Request, principal: Principal | None, name: str

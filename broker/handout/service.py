@@ -51,6 +51,7 @@ from broker.protocol.models import (
 
 REVALIDATION: Final = 2.0
 """Seconds a hand-out waits for a value that must be confirmed first."""
+NOT_MODIFIED: Final = 304
 SLICE: Final = 100
 """Lines of a list built in one loop turn."""
 
@@ -264,16 +265,29 @@ class HandoutService:
         """Whether an answer waits for the disk: then the hot path has none."""
         return self._audit.durable
 
-    async def synced(self, answer: Answer) -> None:
-        """Return when the record of ``answer`` is where it must be.
+    async def synced(
+        self, answer: Answer, principal: Principal, name: str, request: Request
+    ) -> None:
+        """Return when the record of ``answer`` is where it must be; counts what became of it.
+
+        The record of the hand-out is written by then: when nothing may leave after all, a second
+        one with the same request id says so, as far as it can be written.
 
         Raises:
             AuditUnavailable: it is not, or only now that the value may not be used any more;
                 nothing may leave.
         """
-        await self._audit.synced()
-        if self._clock.now() >= answer.use_until:
-            raise AuditUnavailable("The audit record was written too late for its value.")
+        if not self._audit.durable:
+            return
+        try:
+            await self._audit.synced()
+            if self._clock.now() >= answer.use_until:
+                raise AuditUnavailable("The audit record was written too late for its value.")
+        except AuditUnavailable as refusal:
+            self._records.taken_back(refusal, request, principal=principal, name=name)
+            raise
+        result = "not_modified" if answer.status == NOT_MODIFIED else "ok"
+        self._metrics.handout(name, principal.caller.name, result)
 
     def settled(self, held: Pass, started: float, refusal: Exception | None) -> None:
         """Count what became of a staged hand-out."""
@@ -365,8 +379,9 @@ class HandoutService:
         if not self._ready(held, now, wall):
             return None
         self._audit.append(self._records.handout_line(held, wall, request_id))
-        key, caller = held.decision.key, held.principal.caller
-        self._metrics.handout(key.name, caller.name, held.result)
+        if not self._audit.durable:  # else it is not known yet whether it leaves
+            key, caller = held.decision.key, held.principal.caller
+            self._metrics.handout(key.name, caller.name, held.result)
         return held.answer
 
     def _ready(self, held: Pass, now: float, wall: float) -> bool:
