@@ -280,14 +280,17 @@ class HandoutService:
         if not self._audit.durable:
             return
         try:
-            await self._audit.synced()
-            if self._clock.now() >= answer.use_until:
-                raise AuditUnavailable("The audit record was written too late for its value.")
+            await self._confirmed(answer)
         except AuditUnavailable as refusal:
             self._records.taken_back(refusal, request, principal=principal, name=name)
             raise
         result = "not_modified" if answer.status == NOT_MODIFIED else "ok"
         self._metrics.handout(name, principal.caller.name, result)
+
+    async def _confirmed(self, answer: Answer) -> None:
+        await self._audit.synced()
+        if self._clock.now() >= answer.use_until:
+            raise AuditUnavailable("The audit record was written too late for its value.")
 
     def settled(self, held: Pass, started: float, refusal: Exception | None) -> None:
         """Count what became of a staged hand-out."""
