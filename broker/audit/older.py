@@ -5,7 +5,8 @@ Duty: in a thread, move ``audit.log.1`` to ``audit.log.2`` and so on, and open
 Not its duty: when (``rotating``), what stands in the files.
 Rules:
 
-* one thread at a time moves names, whoever asked it: two would overwrite each other's;
+* one at a time moves names, this thread or the loop, whichever log it is for: two would
+  overwrite each other's;
 * no file is given up before the one that takes its place is there: meanwhile one more stays;
 * moved from the oldest on, so that files are in order after any step.
 """
@@ -14,8 +15,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -52,20 +53,39 @@ class Room:
         self._running = True
         _start(self._make)
 
-    def take(self) -> int | None:
-        """The descriptor of the new file, which is empty; None: not yet.
+    @contextmanager
+    def taken(self) -> Iterator[int | None]:
+        """The descriptor of the new file, which is empty; no name moves meanwhile. None: not yet.
 
         Raises:
             OSError: it could not be had; ``make`` begins anew.
         """
+        if not _moving.acquire(blocking=False):
+            yield None
+            return
+        try:
+            yield self._take()
+        finally:
+            _moving.release()
+
+    def _take(self) -> int | None:
         with self._lock:
             trouble, self._trouble = self._trouble, None
             if trouble is not None:
                 raise trouble
-            if self._descriptor is not None and Path(numbered(self._path, 1)).exists():
-                self._abandon()  # somebody else moved files meanwhile
+            if self._descriptor is not None and not self._stands(self._descriptor):
+                self._abandon()
             descriptor, self._descriptor = self._descriptor, None
         return descriptor
+
+    def _stands(self, descriptor: int) -> bool:
+        """Whether nobody else moved files meanwhile, as another log of this name would."""
+        try:
+            named = self.new.stat()
+        except OSError:
+            return False
+        free = not Path(numbered(self._path, 1)).exists()
+        return free and os.path.samestat(os.fstat(descriptor), named)
 
     def give_back(self, descriptor: int) -> None:
         """What was taken could not be used; it is made anew."""
@@ -86,7 +106,9 @@ class Room:
     def _abandon(self) -> None:
         if self._descriptor is not None:
             descriptor, self._descriptor = self._descriptor, None
-            self.give_back(descriptor)
+            os.close(descriptor)
+            with suppress(OSError):
+                self.new.unlink()
 
     # --- in the thread ------------------------------------------------------------------
 
@@ -95,6 +117,8 @@ class Room:
         trouble: OSError | None = None
         try:
             with _moving:
+                if self._closed:
+                    return
                 self._move()
                 self.new.unlink(missing_ok=True)  # of a process that ended in the middle
                 descriptor = os.open(self.new, FLAGS | os.O_EXCL, MODE)

@@ -98,16 +98,10 @@ class RotatingFile(File):
 
     def _rotate(self) -> None:
         try:
-            descriptor = self._room.take()
-            if descriptor is None:
-                return  # a thread is at it
-            try:
-                head = self._head()
-                _write_all(descriptor, head)
-                self._rename()
-            except OSError:
-                self._room.give_back(descriptor)
-                raise
+            with self._room.taken() as descriptor:
+                if descriptor is None:
+                    return  # a thread is at it
+                size = self._change_to(descriptor)
         except OSError as error:
             self._put_off(error)
             return
@@ -117,11 +111,26 @@ class RotatingFile(File):
             else:
                 os.close(self._descriptor)
             self._descriptor, self._named = descriptor, True
-        self._size, self._limit = len(head), self._max
+        self._size, self._limit = size, self._max
         self._room.tidy()
         if self._failing:
             self._failing = False
             log.warning("the audit file is rotated again")
+
+    def _change_to(self, descriptor: int) -> int:
+        """Give the new file its first line and its name; returns its size.
+
+        Raises:
+            OSError: it has neither.
+        """
+        try:
+            head = self._head()
+            _write_all(descriptor, head)
+            self._rename()
+        except OSError:
+            self._room.give_back(descriptor)
+            raise
+        return len(head)
 
     def _head(self) -> bytes:
         """The first line of the next file; empty when the last line here has no link.

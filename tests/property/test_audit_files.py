@@ -98,11 +98,13 @@ class World:
             case "reopen":
                 self.log.reopen()
             case "rename":
+                settled()  # who moves files itself does not do so while the broker does
                 files = in_order([str(self.path)])
                 for number, file in enumerate(files):
                     Path(file).rename(numbered(str(self.path), len(files) - number))
                 self.log.reopen()
             case "restart":
+                settled()  # the threads of a process end with it
                 self.log = self._begin()
 
     def _settle(self, refusal: AuditUnavailable | None) -> None:

@@ -110,9 +110,11 @@ def test_no_rotation_within_a_line(tmp_path: Path) -> None:
     write(sink, LINES[:2])
     for part in (LINES[2][:50], LINES[2][50:]):
         sink.write(part)
+        settled()
     assert records(path) == LINES[:3]
     sink.write(LINES[3][:10])
     sink.write(LINES[3][10:])
+    settled()
     sink.close()
     assert faults(path) == []
 
@@ -270,6 +272,22 @@ def test_two_of_one_log_move_names_one_after_the_other(tmp_path: Path) -> None:
     write(later, LINES[61:75])
     later.close()
     assert records(path) == LINES[:75]
+    assert faults(path) == []
+
+
+def test_a_new_file_that_another_log_replaced_is_not_written_to(tmp_path: Path) -> None:
+    """Its records would have no name: the descriptor must be the file that gets the name."""
+    path = tmp_path / "audit.log"
+    sink = opened(path)
+    write(sink, LINES[:19])
+    new = Path(f"{path}.new")
+    assert new.exists()
+    new.unlink()  # as the thread of a second one would, and then make its own
+    new.touch()
+    write(sink, LINES[19:31])
+    sink.close()
+    assert Path(f"{path}.1").exists()
+    assert records(path) == LINES[:31]
     assert faults(path) == []
 
 
