@@ -111,7 +111,8 @@ def test_unread_revocations_alert_where_tokens_are_shared(release: Release) -> N
     assert shared[name].endswith(" > 5")
     assert TokenSettings().revocation_grace == 10
     enabled = {"metrics": {"prometheusRule": {"enabled": True}}}
-    for settings in ({}, {"tokens": {"store": "pod"}}, {"limits": {}}):
+    others: list[dict[str, object]] = [{}, {"tokens": {"store": "pod"}}, {"limits": {}}]
+    for settings in others:
         assert set(alerts(render({**enabled, "settings": settings}))) == set(shared) - {name}
 
 
