@@ -24,8 +24,8 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from broker.app import diagnosis, diagnosis_login, translate
-from broker.app.check_tokens import DESCRIBED, Found
-from broker.app.diagnosis import Diagnosis, Layer
+from broker.app.check_tokens import look
+from broker.app.diagnosis import Diagnosis
 from broker.app.diagnosis_login import Claims
 from broker.app.vault import vault_login
 from broker.clock import Clock
@@ -43,12 +43,10 @@ from broker.errors import (
     LoginError,
     LoginFailed,
     TokenFileUnusable,
-    TokensUnavailable,
     VaultDenied,
     VaultError,
     VaultRefused,
     VaultUnreachable,
-    VaultValueDeleted,
 )
 from broker.secret import SecretValue
 from broker.settings.domain import CredentialSettings, Settings, SourceSettings
@@ -276,27 +274,16 @@ class Check:
         if silent is not None:
             self._report(TOKENS, diagnosis.of_silence(silent))
             return False
-        found: list[str] = []
-        for document in ("key", "revocations"):
-            path = f"{settings.path}/{document}"
-            source = SourceSettings("kv", mount=settings.mount, path=path)
-            value: Found
-            try:
-                value = await self._port.kv_read(
-                    grant.token, mount=source.mount, path=source.path, kv_version=2
-                )
-            except VaultError as error:
-                broken = await self._diagnose(source, grant, error)
-                if broken.layer not in {Layer.PATH, Layer.VALUE}:
-                    self._report(TOKENS, diagnosis.of_shared_tokens(error, broken))
-                    return False
-                value = error if isinstance(error, VaultValueDeleted) else None
-            try:
-                found.append(await DESCRIBED[document](value))
-            except TokensUnavailable as error:
-                self._report(TOKENS, diagnosis.of_shared_tokens(error))
-                return False
-        self._emit(Line(TOKENS, f"{settings.mount}/{settings.path}: {', '.join(found)}"))
+        found = await look(
+            self._port,
+            grant.token,
+            settings,
+            lambda source, error: self._diagnose(source, grant, error),
+        )
+        if isinstance(found, Diagnosis):
+            self._report(TOKENS, found)
+            return False
+        self._emit(Line(TOKENS, found))
         return True
 
     # --- the end ------------------------------------------------------------------

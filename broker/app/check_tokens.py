@@ -1,8 +1,8 @@
-"""What the replicas of an installation share of scoped tokens, as ``broker check`` tells it.
+"""What the replicas of an installation share of scoped tokens, as ``broker check`` reads it.
 
-Duty: see that signing keys and revocations are such; what was found, in words.
-Not its duty: reading them, naming a broken layer (``check``); making the first key (brokers do).
-Rule: no key and no revocation appears, only how many.
+Duty: read signing keys and revocations once, as a broker would; what was found, in words.
+Not its duty: naming what is wrong with a path (``check``); making the first key (brokers do).
+Rule: no key and no revocation appears, only how many; nothing is written.
 """
 
 from __future__ import annotations
@@ -11,8 +11,12 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, TypeAlias
 
 from broker.access.tokens.documents import read_keys, read_revocations
-from broker.errors import VaultValueDeleted
-from broker.vault.interface import KvValue
+from broker.app.diagnosis import Diagnosis, Layer, of_shared_tokens
+from broker.errors import BrokerError, TokensUnavailable, VaultError, VaultValueDeleted
+from broker.secret import SecretValue
+from broker.settings.domain import SourceSettings
+from broker.settings.domain_tokens import TokenSettings
+from broker.vault.interface import KvValue, VaultPort
 
 Found: TypeAlias = KvValue | VaultValueDeleted | None
 """A document, what is left of it, or None when there was never one."""
@@ -32,8 +36,40 @@ async def _revocations(found: Found) -> str:
     return f"{number or 'no'} revocation{'' if number == 1 else 's'}"
 
 
-DESCRIBED: Final[Mapping[str, Callable[[Found], Awaitable[str]]]] = {
+_DESCRIBED: Final[Mapping[str, Callable[[Found], Awaitable[str]]]] = {
     "key": _keys,
     "revocations": _revocations,
 }
 """By name below ``tokens.path``. Raise ``TokensUnavailable`` for a document that is damaged."""
+
+
+async def look(
+    port: VaultPort,
+    token: SecretValue,
+    settings: TokenSettings,
+    diagnose: Callable[[SourceSettings, BrokerError], Awaitable[Diagnosis]],
+) -> str | Diagnosis:
+    """What is there, or the layer that is broken.
+
+    Args:
+        port: Vault.
+        token: of the check.
+        settings: say where.
+        diagnose: what is wrong with a path.
+    """
+    told: list[str] = []
+    for name, describe in _DESCRIBED.items():
+        source = SourceSettings("kv", mount=settings.mount, path=f"{settings.path}/{name}")
+        found: Found
+        try:
+            found = await port.kv_read(token, mount=source.mount, path=source.path, kv_version=2)
+        except VaultError as error:
+            broken = await diagnose(source, error)
+            if broken.layer not in {Layer.PATH, Layer.VALUE}:
+                return of_shared_tokens(error, broken)
+            found = error if isinstance(error, VaultValueDeleted) else None
+        try:
+            told.append(await describe(found))
+        except TokensUnavailable as error:
+            return of_shared_tokens(error)
+    return f"{settings.mount}/{settings.path}: {', '.join(told)}"
