@@ -2,7 +2,7 @@
 
 Duty: append lines to a file or to standard output without ever blocking the loop.
 Not its duty: what stands in a line (``record``), the chain (``chain``), where it goes (``sinks``),
-lines that a full pipe has not taken (``waiting``).
+what one write takes (``group``), lines that a full pipe has not taken (``waiting``).
 Rules:
 
 * a line is written, or waits in a bounded buffer for a pipe that is full; else it is refused
@@ -27,8 +27,9 @@ from typing import Final, Literal, Protocol, TypeAlias
 
 from broker.audit.chain import Chain
 from broker.audit.durable import Durable
+from broker.audit.group import Group
 from broker.audit.record import Stamp, gap_line
-from broker.audit.sinks import PIPE_BUF, Sink
+from broker.audit.sinks import Sink
 from broker.audit.waiting import BUFFER, Waiting, Watch
 from broker.clock import Clock
 from broker.errors import AuditUnavailable
@@ -190,61 +191,37 @@ class AuditLog:
         Raises:
             OSError: not all of them; also ``BlockingIOError``.
         """
-        marks: list[tuple[int, bytes]] = []
-        ends: list[int] = []
-        sealed: list[bytes] = []
-        size = 0
-        for line in waiting:
-            if self._chain is not None:
-                marks.append(self._chain.mark())
-                line = self._chain.seal(line)  # noqa: PLW2901 - the same line, sealed
-            size += len(line)
-            if sealed and size > PIPE_BUF:
-                if self._chain is not None:
-                    self._chain.back_to(marks.pop())
-                break
-            sealed.append(line)
-            ends.append(size)
-        data = b"".join(sealed)
-        written, trouble = self._write(data)
-        whole = len(ends) if trouble is None else sum(end <= written for end in ends)
-        for _ in range(whole):
+        group = Group(waiting, self._chain)
+        group.write(self._sink)
+        trouble, begun, accepted = group.trouble, group.begun, group.whole
+        for _ in range(accepted):
             waiting.popleft()
             outcomes.append(None)
             self._count_written()
         if trouble is None:
             return
-        begun = written - (ends[whole - 1] if whole else 0)
-        if isinstance(trouble, BlockingIOError) and begun:
-            # A pipe has a piece of this line: it must get the rest.
-            self._waiting.keep(sealed[whole], begun=begun)
-            self._count_buffered()
+        if begun and (piece := self._kept_piece(group, trouble)):
             waiting.popleft()
             outcomes.append(None)
-            whole += 1
-        elif begun and begun == len(sealed[whole]) - 1:
-            # All but its line end is there: whoever reads it takes it for whole, and so do we.
-            self._waiting.keep(b"\n")
-            self._count_written()
-            waiting.popleft()
-            outcomes.append(None)
-            whole += 1
-            begun = 0
-        if self._chain is not None and whole < len(marks):
-            self._chain.back_to(marks[whole])
-        if begun and not isinstance(trouble, BlockingIOError):
+            accepted += 1
+        group.give_back(accepted)
+        if begun and not piece:
             self._close_piece()
         raise trouble
 
-    def _write(self, data: bytes) -> tuple[int, OSError | None]:
-        """Write all of ``data`` if it can be; how much was written, and what stood in the way."""
-        written = 0
-        try:
-            while written < len(data):
-                written += self._sink.write(data[written:] if written else data)
-        except OSError as error:
-            return written, error
-        return written, None
+    def _kept_piece(self, group: Group, trouble: OSError) -> bool:
+        """Accept a line of which the target has a piece, if it can get the rest."""
+        line = group.sealed[group.whole]
+        if isinstance(trouble, BlockingIOError):
+            self._waiting.keep(line, begun=group.begun)
+            self._count_buffered()
+            return True
+        if group.begun == len(line) - 1:
+            # All but its line end is there: whoever reads it takes it for whole, and so do we.
+            self._waiting.keep(b"\n")
+            self._count_written()
+            return True
+        return False
 
     def _close_piece(self) -> None:
         """The target ends in a piece of a refused line: before all else, end it and say so."""
