@@ -499,7 +499,7 @@ async def test_without_a_broker_everything_is_503(fake: TokenBroker) -> None:
     assert response.status_code == confused.status_code == 503
     assert 1 <= int(response.headers["retry-after"]) <= 60
     assert response.json()["error"]["code"] == -32011
-    assert response.json()["id"] is None
+    assert response.json()["id"] == 1
     assert len(fake.asked) > asked
 
 

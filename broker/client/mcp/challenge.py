@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from broker.client.mcp.message import Fault, RequestId
+from broker.client.mcp.message import INVALID_REQUEST, Fault, RequestId
 from broker.errors import BrokerError
 
 REFUSED: Final = -32010
@@ -104,6 +104,12 @@ def forbidden(request_id: RequestId = None) -> Refusal:
 def malformed(fault: Fault, status: int = 400) -> Refusal:
     """The request cannot be understood, or must not be."""
     return _refusal(status, error_body(fault.code, fault.text, fault.id))
+
+
+def slow() -> Refusal:
+    """408: the body did not arrive in time. The connection ends, since the rest may still come."""
+    body = error_body(INVALID_REQUEST, "The request did not arrive in time.", None)
+    return _refusal(408, body, ("Connection", "close"))
 
 
 def not_allowed() -> Refusal:
