@@ -16,9 +16,10 @@ import pytest
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 
+from broker.access.tokens.reader import IN_USE
 from broker.client.mcp.guard import Guard
 from broker.client.mcp.introspection import KEPT
-from broker.client.mcp.streams import GRACE
+from broker.client.mcp.streams import ASK, GRACE
 from tests.simulators.authorization_server import authorization_server
 from tests.simulators.clock import VirtualClock
 from tests.simulators.subject_tokens import TokenBroker
@@ -197,6 +198,20 @@ async def test_a_jwt_that_ends_ends_its_streams(fake: TokenBroker, kind: str) ->
                 await eventually(stream.ended.is_set)
                 assert stream.error is None
                 assert (await http.get(world.url)).status_code == 401
+
+
+async def test_a_token_that_only_listens_counts_as_used(fake: TokenBroker) -> None:
+    """It is asked about often enough for the broker to go on reading revocations."""
+    token = fake.mint("ada", "ping")
+    async with guarded(fake.broker()) as world:
+        await eventually(lambda: world.guard._introspection._hearing)
+        async with opened(world, token) as (stream, _):
+            await turns(20)
+            for asked in range(len(fake.introspected), len(fake.introspected) + 5):
+                assert len(fake.introspected) == asked
+                await leap(fake, ASK)
+            assert not stream.ended.is_set()
+    assert ASK < IN_USE / 2
 
 
 async def test_without_a_broker_streams_end_when_what_is_known_is_old(fake: TokenBroker) -> None:
