@@ -109,6 +109,14 @@ async def test_a_slow_body_is_408_in_time(
     assert asyncio.all_tasks() == before
 
 
+async def test_in_http2_no_connection_field_is_sent(fake: TokenBroker) -> None:
+    """It is forbidden there; the server ends the stream."""
+    peer = Peer("", [], ends=False)
+    await guard(fake)({**peer.scope, "http_version": "2"}, peer.receive, peer.send)
+    assert peer.status == 408
+    assert b"connection" not in peer.fields
+
+
 async def test_the_time_counts_while_the_machine_sleeps(fake: TokenBroker) -> None:
     """It is measured with the guard's clock: a peer that is back after a suspend is late."""
     clock = fake.clock

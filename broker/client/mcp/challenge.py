@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from broker.client.mcp.message import INVALID_REQUEST, Fault, RequestId
+from broker.client.mcp.message import Fault, RequestId
 from broker.errors import BrokerError
 
 REFUSED: Final = -32010
@@ -106,10 +106,16 @@ def malformed(fault: Fault, status: int = 400) -> Refusal:
     return _refusal(status, error_body(fault.code, fault.text, fault.id))
 
 
-def slow() -> Refusal:
-    """408: the body did not arrive in time. The connection ends, since the rest may still come."""
-    body = error_body(INVALID_REQUEST, "The request did not arrive in time.", None)
-    return _refusal(408, body, ("Connection", "close"))
+def slow(fault: Fault, *, closing: bool) -> Refusal:
+    """408: the body did not arrive in time.
+
+    Args:
+        fault: what is said.
+        closing: say that the connection ends, since the rest may still come; not in HTTP/2, where
+            one stream ends and the field is forbidden.
+    """
+    body = error_body(fault.code, fault.text, fault.id)
+    return _refusal(408, body, *([("Connection", "close")] if closing else []))
 
 
 def not_allowed() -> Refusal:

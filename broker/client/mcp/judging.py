@@ -92,9 +92,7 @@ class Judge:
         if message is None:
             return None
         if isinstance(message, Fault):
-            if request.status == SLOW:
-                return challenge.slow()
-            return challenge.malformed(message, request.status)
+            return _unread(request, message)
         fault = mismatch(request.headers, message)
         if fault is not None:
             return challenge.malformed(fault)
@@ -168,8 +166,8 @@ class Judge:
         if request.method != "POST" or request.message is not None:
             return None
         message = await request.read(HINT)
-        if request.status == SLOW:
-            return challenge.slow()
+        if isinstance(message, Fault) and request.status == SLOW:
+            return _unread(request, message)
         if isinstance(message, Message):
             stray = in_message(message.document, request.bearer)
         else:
@@ -191,6 +189,12 @@ class Judge:
             if verdict.allowed or (self.reachable and verdict.scope):
                 shown.add(tool)
         return frozenset(shown)
+
+
+def _unread(request: Request, fault: Fault) -> Refusal:
+    if request.status == SLOW:
+        return challenge.slow(fault, closing=request.http1)
+    return challenge.malformed(fault, request.status)
 
 
 def _stray(tokens: Sequence[str], request_id: RequestId) -> Refusal:

@@ -63,6 +63,11 @@ class Request:
         return None if self.message is None else self.message.id
 
     @property
+    def http1(self) -> bool:
+        """Whether a connection carries one request at a time."""
+        return str(self.scope.get("http_version", "1.1")).startswith("1")
+
+    @property
     def opens_stream(self) -> bool:
         """Whether the answer may stay open: to a GET, or to who listens in the newest era."""
         if isinstance(self.message, Message):
