@@ -329,6 +329,38 @@ async def test_after_the_cut_nothing_more_is_sent(fake: TokenBroker) -> None:
     assert sent[-1] == {"type": "http.response.body", "body": b"", "more_body": False}
 
 
+async def test_a_peer_that_reads_nothing_does_not_hold_the_end_up(fake: TokenBroker) -> None:
+    """Its server waits for room to send, in the app and at the end: neither is waited for."""
+    token = fake.mint("ada", "ping")
+    full, ended = asyncio.Event(), asyncio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        try:
+            await send({"type": "http.response.body", "body": b"x", "more_body": True})
+        finally:
+            ended.set()
+
+    async def send(message: Message) -> None:
+        if message["type"] == "http.response.body":
+            full.set()
+            await asyncio.Event().wait()
+
+    guard = Guard(app, resource="https://mcp.example/mcp", broker=fake.broker())
+    headers = [(b"authorization", f"Bearer {token}".encode())]
+    scope = {"type": "http", "method": "GET", "path": "/mcp", "headers": headers}
+    async with guard.running():
+        await eventually(lambda: guard._introspection._hearing)
+        call = asyncio.create_task(guard(scope, asyncio.Event().wait, send))  # type: ignore[arg-type]
+        await full.wait()
+        fake.revoke(token)
+        await turns()
+        await leap(fake, GRACE)
+        await asyncio.wait_for(call, 30)
+        assert ended.is_set()
+        assert not guard._streams
+
+
 async def test_an_app_that_fails_fails_as_without_the_guard(fake: TokenBroker) -> None:
     """Its exception is the server's business."""
     token = fake.mint("ada", "ping")

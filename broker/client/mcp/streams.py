@@ -19,6 +19,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import MutableMapping
+from contextlib import suppress
 from typing import Any, Final
 
 from broker.client.mcp.agent import Agent
@@ -75,7 +76,10 @@ class Streams:
         finally:
             self._open.discard(stream)
         if stream.cut.is_set():
-            await stream.finish()
+            # A peer that reads nothing may not hold it up: the server closes what is not ended.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(GRACE):
+                    await stream.finish()
 
     async def _watch(self, stream: _Stream, agent: Agent, bound: asyncio.Timeout) -> None:
         try:
