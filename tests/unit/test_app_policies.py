@@ -163,7 +163,7 @@ async def test_a_client_that_is_gone_has_nothing_whatever_is_for_all(
         broker.authorizer.authorize(shop, "orders", tool="t")
     with pytest.raises(CallerForbidden):
         broker.authorizer.authorize_tool(shop, "t", arguments={})
-    assert broker.authorizer.credentials(shop) == ()
+    assert await broker.authorizer.credentials(shop) == ()
     assert broker.authorizer.generation > before
 
     file.write_text(
@@ -296,11 +296,11 @@ def test_no_glob_gives_away_what_only_drivers_use() -> None:
     settings = parse_settings(text, file="b", environ={}).settings
     found = policies.compiled(settings)
     assert found is not None
-    assert found.visible("shop", None) == ("web",)
+    assert found.listing.visible("shop", None) == ("web",)
     named = text.replace("paths: ['**']", "credentials: [admin]")
     found = policies.compiled(parse_settings(named, file="b", environ={}).settings)
     assert found is not None
-    assert found.visible("shop", None) == ("admin",)
+    assert found.listing.visible("shop", None) == ("admin",)
 
 
 def jwt(subject: str) -> str:
