@@ -80,23 +80,26 @@ def includes(pattern: str, asked: str) -> bool:
 
     A yes is always right. In doubt the answer is no: it decides what a token may be minted for.
     """
-    asked = _canonical(asked)
-    here = {0}
-    """Places in the pattern up to which it may have gone, as ``asked`` is read."""
-    pattern = _canonical(pattern)
-    for sign in asked:
-        here = _past_stars(pattern, here)
-        after = set()
-        for place in here:
-            if place == len(pattern):
-                continue
-            own = pattern[place]
-            if own == "*":
-                after.add(place)
-            elif own == sign or (own == "?" and sign != "*"):
-                after.add(place + 1)
-        here = after
-    return len(pattern) in _past_stars(pattern, here)
+    places = _places(_canonical(pattern))
+    stars, unknown = places.get("*", 0), places.get("?", 0)
+    here = 1
+    """Places in the pattern up to which it may have gone, as ``asked`` is read: a bit each."""
+    for sign in _canonical(asked):
+        here |= (here & stars) << 1  # a star may stand for nothing; there are no two in a row
+        if sign == "*":
+            here &= stars
+        else:
+            here = here & stars | (here & (places.get(sign, 0) | unknown)) << 1
+    here |= (here & stars) << 1
+    return bool(here >> len(_canonical(pattern)))
+
+
+def _places(pattern: str) -> dict[str, int]:
+    """Where each sign stands in a pattern, as bits."""
+    found: dict[str, int] = {}
+    for place, sign in enumerate(pattern):
+        found[sign] = found.get(sign, 0) | 1 << place
+    return found
 
 
 @lru_cache(maxsize=4096)
@@ -126,16 +129,6 @@ def _steps(own: str, its: str) -> Iterator[tuple[int, int, str]]:
     if own and its and (own == its or own in "*?" or its in "*?") and (own, its) != ("*", "*"):
         read = next((sign for sign in (own, its) if sign not in "*?"), "x")
         yield own != "*", its != "*", read
-
-
-def _past_stars(pattern: str, places: set[int]) -> set[int]:
-    """Those places, and those that are reached when stars stand for nothing."""
-    reached = set(places)
-    for place in places:
-        while place < len(pattern) and pattern[place] == "*":
-            place += 1  # noqa: PLW2901 - walks on
-            reached.add(place)
-    return reached
 
 
 def _canonical(pattern: str) -> str:
