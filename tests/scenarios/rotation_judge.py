@@ -66,6 +66,8 @@ class RotationJudge:
         self._doomed: set[str] = set()
         """Ids of keys whose end was decided."""
         self._gap_until = 0.0
+        self._beside_lost = False
+        """No version is left that tells what stood beside the key."""
         self._task: asyncio.Task[None] | None = None
 
     # --- the truth ----------------------------------------------------------------------
@@ -105,8 +107,9 @@ class RotationJudge:
     def owns(self, key: ProviderKey) -> bool:
         """Whether a key is this installation's: by its label, or the one it began with."""
         label = Label.parse(key.label)
-        ours = label is not None and label.installation == self.installation
-        return key.key_id == self.first_id or ours
+        if label is None:
+            return key.key_id == self.first_id
+        return (label.installation, label.credential) == (self.installation, NAME)
 
     def own_keys(self) -> list[ProviderKey]:
         """Live keys of this installation, and the one it began with."""
@@ -132,6 +135,12 @@ class RotationJudge:
             kv.restore(self.readers.path, backup[1])
             self.brought_back()
 
+    def delete_readers(self) -> None:
+        """Nobody shall have the value that readers are given now."""
+        assert self.readers is not None
+        self.vault.server.kv.delete(self.readers.path)
+        self._excuse()
+
     def brought_back(self) -> None:
         """A person wrote an old value into the readers' path: its key may be over."""
         self._excuse()
@@ -152,6 +161,9 @@ class RotationJudge:
             self._over |= {key.secret for key in self.own_keys()}
         if self.readers is not None and (self.withdrawn() or self.deleted()):
             self._gap_until = self.clock.now() + GAP
+            kept = self.vault.server.kv.backup(self.readers.path)
+            readable = [] if kept is None else [v for v in kept.versions if not v.deleted]
+            self._beside_lost |= not readable
         ends = {
             Phase.WITHDRAWING: state.current,
             Phase.RETIRING: state.current,
@@ -190,7 +202,7 @@ class RotationJudge:
         secret = entry.snapshot.data["api_key"].reveal()
         until = min(entry.expires_at, now + HOLD)
         self._promised[secret] = max(until, self._promised.get(secret, 0.0))
-        if set(entry.snapshot.data) != {"api_key", "url"}:
+        if not (self._beside_lost or set(entry.snapshot.data) == {"api_key", "url"}):
             self.violations.append(f"{now:.1f}: {sorted(entry.snapshot.data)} handed out")
         excused = self.compromised or self.failing or secret in self._over
         if not (excused or self.account.accepts(secret)):

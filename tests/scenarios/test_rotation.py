@@ -353,7 +353,7 @@ class TestNeighbours:
                         assert outcome.result is Result.ROTATED
                     case "suspect":
                         proved = world.observed.kinds().count("proved")
-                        await follower.suspect(NAME)
+                        await follower.suspect(NAME, actor="search-mcp")
                         while world.observed.kinds().count("proved") == proved:
                             await world.clock.sleep(0.1)
                     case _:
@@ -441,9 +441,10 @@ async def test_a_report_that_the_proof_does_not_confirm_changes_nothing() -> Non
     async with rotation_world() as world:
         await world.until(Phase.OVERLAP)
         served = world.served()
-        await world.replicas[0].rotator.suspect(NAME)
+        await world.replicas[0].rotator.suspect(NAME, actor="search-mcp")
         await world.settled()
         assert world.served() == served
-        assert world.observed.kinds().count("suspected") == 1
+        (suspected,) = [step for step in world.observed.steps if step.kind == "suspected"]
+        assert suspected.actor == "search-mcp"
         assert READERS.path == NAME
         assert world.judged() == []

@@ -83,7 +83,7 @@ async def test_of_a_roll_back_within_the_overlap(number: int, mishap: Mishap) ->
 
 
 async def _suspect(world: RotationWorld) -> None:
-    await world.replicas[0].rotator.suspect(NAME)
+    await world.replicas[0].rotator.suspect(NAME, actor="search-mcp")
 
 
 @pytest.mark.parametrize("mishap", MISHAPS)
