@@ -153,8 +153,10 @@ def retired(state: RotationState, *, wall: float) -> RotationState:
 
 
 def discarded(state: RotationState, *, wall: float) -> RotationState:
-    """The candidate is gone. What was demanded still is, if a write of the readers' path by
-    somebody else was all that came between."""
+    """The candidate is gone.
+
+    What was demanded still is when all that came between was a write of the readers' path.
+    """
     failed = state.detail in (ProofFailed.code, "returned")
     result = Result.ROLLED_BACK if failed else Result.ABANDONED
     ended = _ended(state, result, current=state.current, wall=wall)

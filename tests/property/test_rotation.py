@@ -294,10 +294,11 @@ class Rotations(RuleBasedStateMachine):
                 found.append("readers have a dead key, and nobody was told")
             await self._try(rotator.request(NAME, actor="day shift"))
             await world.settled()
-        found += world.judged()
-        if world.state_lost:  # keys whose intent was lost are reported and left to a person
-            found = [one for one in found if not one.startswith(("live keys", "version"))]
-            found += self._unexplained(world)
+        # Keys whose intent was lost, and keys without a label that were lost sight of, are
+        # reported and left to a person.
+        judged = world.judged()
+        lost = ("live keys", "version") if world.state_lost else ("live keys",)
+        found += [one for one in judged if not one.startswith(lost)] + self._unexplained(world)
         if world.state().phase is not Phase.IDLE:
             found.append(f"it rests in {world.state().phase}")
         return found
@@ -311,7 +312,8 @@ class Rotations(RuleBasedStateMachine):
         live = [key.key_id for key in world.own_keys()]
         found = [] if served in live else [f"live keys {live}, readers have {served!r}"]
         told = {s.key_id for s in world.observed.steps if s.kind == "orphan_seen"}
-        unknown = [each for each in live if each not in {served, world.first_id, *told}]
+        known = told | {world.first_id} if world.state_lost else told & {world.first_id}
+        unknown = [each for each in live if each not in {served, *known}]
         return found + [f"{each} lives and nobody was told" for each in unknown]
 
 

@@ -183,9 +183,7 @@ class RotationWorld(RotationJudge):
 
     def driver(self, vault: HandledVault, session: SessionByHand) -> Driver:
         """Of a new replica."""
-        return ProviderDriver(
-            self.account, capabilities=self.capabilities, by=self.installation
-        )
+        return ProviderDriver(self.account, capabilities=self.capabilities, by=self.installation)
 
     def _start(
         self,

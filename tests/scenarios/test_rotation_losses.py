@@ -234,6 +234,23 @@ async def test_a_key_that_no_rotation_made_is_not_missed() -> None:
         assert "key_missing" not in world.observed.kinds()
 
 
+async def test_a_hand_made_key_that_is_lost_sight_of_is_told_of() -> None:
+    """A person writes another value within the first overlap: nobody will retire the old key."""
+    async with rotation_world() as world:
+        await world.until(Phase.OVERLAP)
+        world.account.seed("k9", secret="canary-secret-9")
+        world.vault.server.kv.put(
+            NAME,
+            {"api_key": "canary-secret-9", "url": URL},
+            custom_metadata={"broker_key_id": "k9"},
+        )
+        await world.settled(within=600)
+        told = [(step.kind, step.key_id) for step in world.observed.steps]
+        assert told.count(("orphan_seen", "k0")) == 1
+        assert {key.key_id for key in world.account.live()} == {"k0", "k9"}
+        assert world.violations == []
+
+
 async def test_who_starts_within_an_overlap_waits_for_the_whole_of_it() -> None:
     """The wall clock was set forward and the process restarted: the old key lives on."""
     async with rotation_world() as world:
