@@ -234,6 +234,28 @@ async def test_a_key_that_no_rotation_made_is_not_missed() -> None:
         assert "key_missing" not in world.observed.kinds()
 
 
+async def test_the_last_living_key_is_not_swept_because_a_person_went_back() -> None:
+    """``vault kv rollback`` to a key that is over: told of, and the way forward stays open."""
+    async with rotation_world(rotated=True) as world:
+        over = world.served_id()
+        await world.demand()
+        await world.settled()
+        living, kv = world.account.keys[world.served_id()], world.vault.server.kv
+        world.failing = True  # until the person notices
+        kv.rollback(NAME, 2)
+        assert world.served_id() == over
+        await world.clock.sleep(2 * POLICY.orphan_age)
+        assert ("key_missing", over) in [(s.kind, s.key_id) for s in world.observed.steps]
+        (standing,) = world.replicas[0].rotator.status()
+        assert standing.problem == "rotation_key_missing"
+        assert living.retired_wall is None
+        kv.rollback(NAME, 3)
+        await world.clock.sleep(15)
+        world.failing = False
+        await world.settled()
+        assert world.judged() == []
+
+
 async def test_a_hand_made_key_that_is_lost_sight_of_is_told_of() -> None:
     """A person writes another value within the first overlap: nobody will retire the old key."""
     async with rotation_world() as world:
