@@ -19,8 +19,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from broker.errors import BrokerError
 from broker.rotation.model import Phase
-from tests.scenarios.rotation_judge import Restored
-from tests.scenarios.rotation_world import NAME, Follows, Replica, RotationWorld
+from tests.scenarios.rotation_judge import NAME, Restored
+from tests.scenarios.rotation_world import Follows, Replica, RotationWorld
 from tests.simulators.rotation_hands import MISHAPS, Mishap
 from tests.simulators.vault_kv import KvSecret
 

@@ -12,16 +12,8 @@ from broker.errors import RotationFrozen, RotationRolledBack, RotationUnknown
 from broker.kube.election import LeaseElection
 from broker.kube.plan import Times
 from broker.rotation.model import Label, Phase, Reason, Result
-from tests.scenarios.rotation_world import (
-    KEY,
-    NAME,
-    POLICY,
-    READERS,
-    STATE,
-    Follows,
-    RotationWorld,
-    rotation_world,
-)
+from tests.scenarios.rotation_judge import KEY, NAME, READERS, STATE
+from tests.scenarios.rotation_world import POLICY, Follows, RotationWorld, rotation_world
 from tests.simulators.kubernetes import LeaseLine, Objects
 
 pytestmark = pytest.mark.looptime

@@ -7,7 +7,8 @@ import asyncio
 import pytest
 
 from broker.rotation.model import Phase, Result
-from tests.scenarios.rotation_world import NAME, RotationWorld, rotation_world
+from tests.scenarios.rotation_judge import NAME
+from tests.scenarios.rotation_world import RotationWorld, rotation_world
 from tests.simulators.rotation_hands import MISHAPS, Mishap
 
 pytestmark = pytest.mark.looptime

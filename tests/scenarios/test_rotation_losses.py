@@ -9,14 +9,8 @@ import pytest
 
 from broker.credentials.model import State
 from broker.rotation.model import Label, Phase, Reason, Result
-from tests.scenarios.rotation_world import (
-    KEY,
-    NAME,
-    POLICY,
-    STATE,
-    RotationWorld,
-    rotation_world,
-)
+from tests.scenarios.rotation_judge import KEY, NAME, STATE
+from tests.scenarios.rotation_world import POLICY, RotationWorld, rotation_world
 from tests.simulators.vault_kv import KvSecret
 
 pytestmark = pytest.mark.looptime
