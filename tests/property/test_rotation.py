@@ -285,7 +285,7 @@ class Rotations(RuleBasedStateMachine):
         """What is wrong with one installation after all of it."""
         rotator = world.replicas[0].rotator
         await self._try(rotator.unfreeze(NAME, actor="day shift"))
-        await world.settled()
+        await world.settled(within=1500)
         await world.recover()
         found = []
         if world.deleted() or not world.account.accepts(world.served()["api_key"]):
@@ -293,7 +293,7 @@ class Rotations(RuleBasedStateMachine):
             if not world.deleted() and not self._told(world):
                 found.append("readers have a dead key, and nobody was told")
             await self._try(rotator.request(NAME, actor="day shift"))
-            await world.settled()
+            await world.settled(within=1500)
         # Keys whose intent was lost, and keys without a label that were lost sight of, are
         # reported and left to a person.
         judged = world.judged()
@@ -312,7 +312,10 @@ class Rotations(RuleBasedStateMachine):
         live = [key.key_id for key in world.own_keys()]
         found = [] if served in live else [f"live keys {live}, readers have {served!r}"]
         told = {s.key_id for s in world.observed.steps if s.kind == "orphan_seen"}
-        known = told | {world.first_id} if world.state_lost else told & {world.first_id}
+        first = {world.first_id}
+        known = told if world.state_lost else told & first
+        if world.state_lost or world.never_known:
+            known = known | first
         unknown = [each for each in live if each not in {served, *known}]
         return found + [f"{each} lives and nobody was told" for each in unknown]
 

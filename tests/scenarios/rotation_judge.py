@@ -60,6 +60,8 @@ class RotationJudge:
         """The upstream refuses a key that readers rightly have."""
         self.state_lost = False
         """A person took the state back, or away: keys may live whose intent nobody knows."""
+        self.never_known = False
+        """A person took the first key away, which he had made, before any rotation saw it."""
         self._promised: dict[str, float] = {}
         self._over: set[str] = set()
         """Secrets of keys that may end at any time, by a person's wish."""
@@ -138,6 +140,9 @@ class RotationJudge:
     def delete_readers(self) -> None:
         """Nobody shall have the value that readers are given now."""
         assert self.readers is not None
+        known = self.state().current
+        if not self.deleted() and self.served_id() == self.first_id:
+            self.never_known |= known is None or known.key_id != self.first_id
         self.vault.server.kv.delete(self.readers.path)
         self._excuse()
 
@@ -159,11 +164,13 @@ class RotationJudge:
             return
         if state.wish is Reason.COMPROMISED or state.phase is Phase.WITHDRAWING:
             self._over |= {key.secret for key in self.own_keys()}
-        if self.readers is not None and (self.withdrawn() or self.deleted()):
+        if self.readers is not None and self.deleted():
             self._gap_until = self.clock.now() + GAP
             kept = self.vault.server.kv.backup(self.readers.path)
             readable = [] if kept is None else [v for v in kept.versions if not v.deleted]
             self._beside_lost |= not readable
+        elif self.readers is not None and self.withdrawn():
+            self._gap_until = self.clock.now() + GAP
         ends = {
             Phase.WITHDRAWING: state.current,
             Phase.RETIRING: state.current,
