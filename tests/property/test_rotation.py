@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from broker.errors import BrokerError
+from broker.errors import BrokerError, RotationKeyMissing
 from broker.rotation.model import Phase
 from tests.scenarios.rotation_judge import NAME, Restored
 from tests.scenarios.rotation_world import Follows, Replica, RotationWorld
@@ -61,6 +61,8 @@ class Rotations(RuleBasedStateMachine):
         self.backups: dict[int, tuple[KvSecret | None, KvSecret | None]] = {}
         self.elections = [Follows(), Follows()]
         self.foreign = 0
+        self.acted = [0, 0]
+        """How many steps each installation had told of when a person last went back."""
         self.worlds: list[RotationWorld] = self.play(self._begin())
         self.world = self.worlds[0]
 
@@ -187,6 +189,7 @@ class Rotations(RuleBasedStateMachine):
     async def _restore(self, of: int, what: Restored) -> None:
         await self._still()
         self.worlds[of].restore(self.backups[of], what)
+        self.acted[of] = len(self.worlds[of].observed.steps)
 
     @rule(of=installations, how=st.sampled_from(["delete", "wipe"]))
     def state_is_deleted(self, of: int, how: str) -> None:
@@ -205,10 +208,11 @@ class Rotations(RuleBasedStateMachine):
     @rule(of=installations, back=st.integers(1, 3))
     def readers_are_rolled_back(self, of: int, back: int) -> None:
         """As by ``vault kv rollback``: an old value, its note included, as a new version."""
-        self.play(self._roll_back(self.worlds[of], back))
+        self.play(self._roll_back(of, back))
 
-    async def _roll_back(self, world: RotationWorld, back: int) -> None:
+    async def _roll_back(self, of: int, back: int) -> None:
         await self._still()
+        world = self.worlds[of]
         kept = world.backup()[1]
         assert world.readers is not None
         assert kept is not None
@@ -217,6 +221,7 @@ class Rotations(RuleBasedStateMachine):
             return
         world.vault.server.kv.rollback(world.readers.path, number)
         world.brought_back()
+        self.acted[of] = len(world.observed.steps)
 
     async def _still(self) -> None:
         """Until nobody is between two calls of one act: that instant no check can cover."""
@@ -304,8 +309,11 @@ class Rotations(RuleBasedStateMachine):
         return found
 
     def _told(self, world: RotationWorld) -> bool:
+        """Whether somebody reading steps or status knows that the readers' key may be over."""
         kinds = {"adopted", "restored", "key_missing"}
-        return bool(kinds & set(world.observed.kinds()))
+        since = world.observed.kinds()[self.acted[self.worlds.index(world)] :]
+        problems = [one.problem for pod in world.replicas for one in pod.rotator.status()]
+        return bool(kinds & set(since)) or RotationKeyMissing.code in problems
 
     def _unexplained(self, world: RotationWorld) -> list[str]:
         served = world.served_id()

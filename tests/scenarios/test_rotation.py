@@ -280,6 +280,34 @@ class TestNeighbours:
             assert len([k for k in world.account.live() if k.key_id.startswith("other")]) == 4
             assert "orphan_seen" not in world.observed.kinds()
 
+    async def test_two_installations_rotate_on_one_account(self) -> None:
+        """The same credential, even the same rotation ids: each keeps to its own keys."""
+        async with rotation_world(replicas=2) as world:
+            neighbour = RotationWorld(installation="stage")
+            neighbour.beside(world)
+            neighbour.seed()
+            await neighbour.replica("neighbour")
+            neighbour.watch()
+            both = (world, neighbour)
+            for _ in range(3):
+                await asyncio.gather(*(one.demand() for one in both))
+                for one in both:
+                    await one.settled()
+            await world.clock.sleep(2 * POLICY.orphan_age)
+            assert [one.judged() for one in both] == [[], []]
+            labels = [Label.parse(key.label) for key in world.account.keys.values()]
+            ids = {(label.installation, label.rotation) for label in labels if label}
+            assert {("prod", "r4"), ("stage", "r4")} <= ids
+            for key in world.account.keys.values():
+                if key.retired_wall is not None:
+                    (owner,) = [one for one in both if one.owns(key)]
+                    assert key.retired_by == owner.installation
+            for one in both:
+                assert "orphan_seen" not in one.observed.kinds()
+                one.leave()
+            await neighbour.end(neighbour.replicas[0])
+            await neighbour.replicas[0].keepers.close(world.clock.now() + 5)
+
     async def test_readers_that_another_installation_serves(self) -> None:
         """Two installations configured for one readers' path: the second keeps its hands off."""
         async with rotation_world(rotated=True) as world:
