@@ -68,6 +68,8 @@ class RotationJudge:
         self._doomed: set[str] = set()
         """Ids of keys whose end was decided."""
         self._gap_until = 0.0
+        self._looked = 0
+        """The version of the readers' path that was looked at last."""
         self._beside_lost = False
         """No version is left that tells what stood beside the key."""
         self._task: asyncio.Task[None] | None = None
@@ -78,10 +80,10 @@ class RotationJudge:
         """The committed state; an empty one when there is none."""
         raise NotImplementedError
 
-    def served(self) -> dict[str, str]:
-        """The newest version of the readers' path."""
+    def served(self, version: int = 0) -> dict[str, str]:
+        """The newest or another version of the readers' path."""
         path = self.readers or READERS
-        _, found = self.vault.server.kv.read_version(path.path, 0, mount=path.mount)
+        _, found = self.vault.server.kv.read_version(path.path, version, mount=path.mount)
         return {name: str(text) for name, text in found.data.items()}
 
     def served_id(self) -> str:
@@ -89,19 +91,19 @@ class RotationJudge:
         secret = self.served().get("api_key")
         return next((key.key_id for key in self.account.keys.values() if key.secret == secret), "")
 
-    def withdrawn(self) -> bool:
+    def withdrawn(self, version: int = 0) -> bool:
         """Whether a compromise has taken the key from the readers."""
         try:
-            served = self.served()
+            served = self.served(version)
         except VaultError:
             return False
         note = read_note({name: SecretValue(text) for name, text in served.items()})
         return note is not None and note.withdrawn_by != ""
 
-    def deleted(self) -> bool:
+    def deleted(self, version: int = 0) -> bool:
         """Whether a person has deleted what readers are given."""
         try:
-            self.served()
+            self.served(version)
         except VaultError:
             return True
         return False
@@ -164,12 +166,7 @@ class RotationJudge:
             return
         if state.wish is Reason.COMPROMISED or state.phase is Phase.WITHDRAWING:
             self._over |= {key.secret for key in self.own_keys()}
-        if self.readers is not None and self.deleted():
-            self._gap_until = self.clock.now() + GAP
-            kept = self.vault.server.kv.backup(self.readers.path)
-            readable = [] if kept is None else [v for v in kept.versions if not v.deleted]
-            self._beside_lost |= not readable
-        elif self.readers is not None and self.withdrawn():
+        if self.readers is not None and self._without_key():
             self._gap_until = self.clock.now() + GAP
         ends = {
             Phase.WITHDRAWING: state.current,
@@ -178,6 +175,19 @@ class RotationJudge:
         }.get(state.phase)
         if ends is not None:
             self._doomed.add(ends.key_id)
+
+    def _without_key(self) -> bool:
+        """Whether readers have no key, or had none in a version since the last look."""
+        assert self.readers is not None
+        count, found = self.vault.server.kv.count(self.readers.path), False
+        for version in {*range(self._looked + 1, count), count}:
+            gone = self.deleted(version)
+            found = found or gone or self.withdrawn(version)
+        self._looked = count
+        if self.deleted():
+            kept = self.vault.server.kv.backup(self.readers.path)
+            self._beside_lost |= kept is None or all(each.deleted for each in kept.versions)
+        return found
 
     # --- the judge ----------------------------------------------------------------------
 
