@@ -14,21 +14,24 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Annotated, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from fastapi import Depends, FastAPI, Path, Request, Response
+from fastapi import Depends, FastAPI, Request, Response
 
 from broker import __version__
-from broker.access.tokens.minting import TokenDesk
-from broker.api.framework import create_app, document, peer, request_id, unless_gone
+from broker.api.framework import create_app, document, path_value, peer, request_id, unless_gone
 from broker.api.health import Health
+from broker.api.openapi import CLIENT_NAME, CREDENTIAL_NAME
 from broker.api.problems import Problems
 from broker.api.rotation import add_rotation_routes
 from broker.api.tokens import add_operator_routes
 from broker.credentials.model import CredentialKey, Entry
 from broker.errors import CallerForbidden, RouteUnknown
 from broker.protocol.names import CLIENTS_PATH, CREDENTIALS_PATH, QUIT_PATH, STATUS_PATH
-from broker.rotation.ports import Rotations
+
+if TYPE_CHECKING:  # loaded where the configuration has them
+    from broker.access.tokens.minting import TokenDesk
+    from broker.rotation.ports import Rotations
 
 log = logging.getLogger("broker.admin")
 
@@ -97,11 +100,11 @@ def create_admin_plane(
         CREDENTIALS_PATH + "/{name}/refresh",
         operation_id="refreshCredential",
         summary="Ask Vault for the credential now",
+        openapi_extra={"parameters": [CREDENTIAL_NAME]},
         dependencies=may,
     )
-    async def refresh(
-        name: Annotated[str, Path(description="The credential's name.")], request: Request
-    ) -> Response:
+    async def refresh(request: Request) -> Response:
+        name = path_value(request, "name")
         log.info("operator asks to refresh %s", name, extra={"request_id": request_id(request)})
         await unless_gone(request, keepers.refresh(CredentialKey(name)))
         return document({"name": name, **health.credential(name)})
@@ -110,11 +113,11 @@ def create_admin_plane(
         CLIENTS_PATH + "/{name}/client-token",
         operation_id="replaceClientToken",
         summary="Give a client a new token; the old one is taken for a minute more",
+        openapi_extra={"parameters": [CLIENT_NAME]},
         dependencies=may,
     )
-    async def replace_client_token(
-        name: Annotated[str, Path(description="The client's name.")], request: Request
-    ) -> Response:
+    async def replace_client_token(request: Request) -> Response:
+        name = path_value(request, "name")
         log.info("operator asks for a new client token", extra={"request_id": request_id(request)})
         if not replace_token(name):
             raise RouteUnknown("No such client with a token.")

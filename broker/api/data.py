@@ -10,17 +10,24 @@ Rules:
 
 from __future__ import annotations
 
-from typing import Annotated, Final, TypeAlias
+from typing import TYPE_CHECKING, Final
 
-from fastapi import FastAPI, Path, Request, Response
+from fastapi import FastAPI, Request, Response
 
 from broker.access.principal import Principal
-from broker.access.tokens.minting import TokenDesk
 from broker.access.tokens.showing import Asker
 from broker.api.decisions import add_decisions
 from broker.api.events import EventStreams
-from broker.api.framework import Prepared, create_app, document, peer, request_id, unless_gone
-from broker.api.openapi import HANDOUT_PARAMETERS, answers, body
+from broker.api.framework import (
+    Prepared,
+    create_app,
+    document,
+    path_value,
+    peer,
+    request_id,
+    unless_gone,
+)
+from broker.api.openapi import CREDENTIAL_NAME, HANDOUT_PARAMETERS, answers, body
 from broker.api.problems import Problems
 from broker.api.reading import Said, fields_of, read, read_object
 from broker.api.tokens import add_token_routes
@@ -38,7 +45,8 @@ from broker.protocol.models import (
 from broker.protocol.names import CREDENTIALS_PATH, EVENTS_PATH, REPORTS_SUFFIX, WHOAMI_PATH
 from broker.telemetry.events import Events
 
-Name: TypeAlias = Annotated[str, Path(description="The credential's name.")]
+if TYPE_CHECKING:  # loaded where the configuration has them
+    from broker.access.tokens.minting import TokenDesk
 
 _ONE: Final = CREDENTIALS_PATH + "/{name}"
 
@@ -103,7 +111,7 @@ def create_data_plane(
             "says that nothing newer is known. The only value is never withdrawn by a report."
         ),
         responses=answers(ReportDocument, 400, 401, 403, 404, 409, 413, 429, 503),
-        openapi_extra=body(ReportRequest),
+        openapi_extra={**body(ReportRequest), "parameters": [CREDENTIAL_NAME]},
     )
     app.add_api_route(
         WHOAMI_PATH,
@@ -165,8 +173,9 @@ class _Routes:
         principal, _, _ = await self.who(request)
         return document(await self._service.credentials(principal))
 
-    async def get_credential(self, name: Name, request: Request) -> Response:
+    async def get_credential(self, request: Request) -> Response:
         principal, said, asked = await self.who(request)
+        name = path_value(request, "name")
         condition = said.if_none_match
         if said.wait is None:
             answer = self._service.handout(principal, name, asked, if_none_match=condition)
@@ -182,7 +191,7 @@ class _Routes:
         await self._service.synced(answer)
         return Prepared(answer.status, answer.headers, answer.body)
 
-    async def report_credential(self, name: Name, request: Request) -> Response:
+    async def report_credential(self, request: Request) -> Response:
         principal, _, asked = await self.who(request)
         fields = fields_of(request.scope["headers"])
         said = read_object(fields.get(b"content-type"), await request.body())
@@ -190,7 +199,7 @@ class _Routes:
             request,
             self._service.report(
                 principal,
-                name,
+                path_value(request, "name"),
                 asked,
                 version=said.get("version"),
                 status=said.get("status"),

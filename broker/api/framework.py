@@ -66,6 +66,11 @@ def request_id(request: Request) -> str:
     return str(request.scope["state"]["request_id"])
 
 
+def path_value(request: Request, name: str) -> str:
+    """What stands in the path in place of ``{name}``."""
+    return str(request.path_params[name])
+
+
 def peer(request: Request) -> Peer:
     """Who is connected, as the protocol class found out."""
     found = request.scope["extensions"][PEER]

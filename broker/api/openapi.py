@@ -6,6 +6,9 @@ Not its duty: serving it: a running broker shows no documentation.
 Rules:
 
 * a shape is written once, in ``protocol``; this module only reads it;
+* a route takes the request and nothing else; its parameters are declared here and read by the
+  route. Parameters in a signature would have the framework load and build validators that a
+  string needs none of: 2 MB in every pod;
 * nothing of a configuration gets in, so the document is the same everywhere.
 
 Source: https://spec.openapis.org/oas/v3.1.0
@@ -64,17 +67,25 @@ _SIMPLE: Final[dict[Any, dict[str, Any]]] = {
 }
 
 
-def _parameter(name: str, description: str) -> dict[str, Any]:
+def _parameter(
+    name: str, description: str, where: Literal["header", "path", "query"] = "header"
+) -> dict[str, Any]:
     return {
-        "in": "header",
+        "in": where,
         "name": name,
-        "required": False,
+        "required": where == "path",
         "description": description,
         "schema": {"type": "string"},
     }
 
 
+CREDENTIAL_NAME: Final = _parameter("name", "The credential's name.", "path")
+CLIENT_NAME: Final = _parameter("name", "The client's name.", "path")
+TOKEN_ID: Final = _parameter("id", "The token's id, which is no secret.", "path")
+PAGE_AFTER: Final = _parameter("after", "`next` of the page before.", "query")
+
 HANDOUT_PARAMETERS: Final = [
+    CREDENTIAL_NAME,
     _parameter("If-None-Match", "The version in use, in quotes (RFC 9110 section 13.1.2)."),
     _parameter("Prefer", "`wait=30`: wait up to so many seconds (RFC 7240)."),
     _parameter(TOOL, "The MCP tool on whose behalf the caller asks."),

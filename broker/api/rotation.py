@@ -14,25 +14,28 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from fastapi import FastAPI, Path, Request, Response
+from fastapi import FastAPI, Request, Response
 from fastapi.params import Depends
 
-from broker.api.framework import document, peer, request_id, unless_gone
+from broker.api.framework import document, path_value, peer, request_id, unless_gone
+from broker.api.openapi import CREDENTIAL_NAME
 from broker.api.reading import fields_of, read_object
 from broker.errors import RequestMalformed, RotationUnknown
 from broker.protocol.models import format_time
 from broker.protocol.names import CREDENTIALS_PATH, ROTATION_PATH
-from broker.rotation.model import Past
-from broker.rotation.ports import Outcome, Rotations, Standing
+
+if TYPE_CHECKING:  # loaded where something rotates
+    from broker.rotation.model import Past
+    from broker.rotation.ports import Outcome, Rotations, Standing
 
 log = logging.getLogger("broker.admin")
 
 TIMEOUT: Final = 120.0
 """Seconds the outcome of a rotation is waited for: settle included, overlap not."""
 
-Name = Annotated[str, Path(description="The credential's name.")]
+_NAMED: Final = {"parameters": [CREDENTIAL_NAME]}
 
 
 def add_rotation_routes(
@@ -58,9 +61,11 @@ def add_rotation_routes(
         CREDENTIALS_PATH + "/{name}/rotate",
         operation_id="rotateCredential",
         summary="Have the upstream key replaced now",
+        openapi_extra=_NAMED,
         dependencies=may,
     )
-    async def rotate(name: Name, request: Request) -> Response:
+    async def rotate(request: Request) -> Response:
+        name = path_value(request, "name")
         fields = fields_of(request.scope["headers"])
         compromised = _compromised(fields.get(b"content-type"), await request.body())
         actor = _actor(request)
@@ -82,18 +87,22 @@ def add_rotation_routes(
         ROTATION_PATH + "/{name}/history",
         operation_id="rotationHistory",
         summary="Rotations that ended, newest first",
+        openapi_extra=_NAMED,
         dependencies=may,
     )
-    async def history(name: Name) -> Response:
+    async def history(request: Request) -> Response:
+        name = path_value(request, "name")
         return document({"name": name, "past": [past(one) for one in await here().history(name)]})
 
     @app.post(
         ROTATION_PATH + "/{name}/freeze",
         operation_id="freezeRotation",
         summary="Take no step until 'unfreeze'",
+        openapi_extra=_NAMED,
         dependencies=may,
     )
-    async def freeze(name: Name, request: Request) -> Response:
+    async def freeze(request: Request) -> Response:
+        name = path_value(request, "name")
         log.info("operator freezes %s", name, extra={"request_id": request_id(request)})
         await here().freeze(name, actor=_actor(request))
         return document({"name": name, "frozen": True})
@@ -102,9 +111,11 @@ def add_rotation_routes(
         ROTATION_PATH + "/{name}/unfreeze",
         operation_id="unfreezeRotation",
         summary="Go on; ends a pin as well",
+        openapi_extra=_NAMED,
         dependencies=may,
     )
-    async def unfreeze(name: Name, request: Request) -> Response:
+    async def unfreeze(request: Request) -> Response:
+        name = path_value(request, "name")
         log.info("operator unfreezes %s", name, extra={"request_id": request_id(request)})
         await here().unfreeze(name, actor=_actor(request))
         return document({"name": name, "frozen": False, "pinned": False})
@@ -113,9 +124,11 @@ def add_rotation_routes(
         ROTATION_PATH + "/{name}/pin",
         operation_id="pinRotation",
         summary="Keep the key that readers have, unless it is compromised",
+        openapi_extra=_NAMED,
         dependencies=may,
     )
-    async def pin(name: Name, request: Request) -> Response:
+    async def pin(request: Request) -> Response:
+        name = path_value(request, "name")
         log.info("operator pins %s", name, extra={"request_id": request_id(request)})
         await here().pin(name, actor=_actor(request))
         return document({"name": name, "pinned": True})

@@ -13,15 +13,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Final
 
-from fastapi import FastAPI, Path, Query, Request, Response
+from fastapi import FastAPI, Request, Response
 from fastapi.params import Depends
 
-from broker.access.tokens.minting import TokenDesk
 from broker.access.tokens.showing import Asker
-from broker.api.framework import NO_STORE, Prepared, document, peer, request_id
-from broker.api.openapi import SUBJECT_PARAMETER, answers, body, token_body
+from broker.api.framework import NO_STORE, Prepared, document, path_value, peer, request_id
+from broker.api.openapi import PAGE_AFTER, SUBJECT_PARAMETER, TOKEN_ID, answers, body, token_body
 from broker.api.reading import fields_of, read, read_object, read_token
 from broker.errors import RouteUnknown
 from broker.protocol.names import INTROSPECT_PATH, REVOKE_PATH, TOKENS_PATH
@@ -34,10 +33,10 @@ from broker.protocol.token_models import (
     TokenRequest,
 )
 
-log = logging.getLogger("broker.admin")
+if TYPE_CHECKING:  # loaded where the configuration has them
+    from broker.access.tokens.minting import TokenDesk
 
-Id = Annotated[str, Path(description="The token's id, which is no secret.")]
-After = Annotated[str, Query(description="`next` of the page before.")]
+log = logging.getLogger("broker.admin")
 
 _ONE: Final = TOKENS_PATH + "/{id}"
 
@@ -69,20 +68,20 @@ class TokenRoutes:
         said = read_object(fields.get(b"content-type"), await request.body())
         return document(await self._open().mint(asker, said), 201)
 
-    async def list(self, request: Request, after: After = "") -> Response:
+    async def list(self, request: Request) -> Response:
         """A page of live tokens."""
         asker = await self._asker(request)
-        return document(self._open().list(asker, after))
+        return document(self._open().list(asker, request.query_params.get("after", "")))
 
-    async def show(self, id: Id, request: Request) -> Response:  # noqa: A002 - the path's own word
+    async def show(self, request: Request) -> Response:
         """One token, without its text."""
         asker = await self._asker(request)
-        return document(await self._open().show(asker, id))
+        return document(await self._open().show(asker, path_value(request, "id")))
 
-    async def revoke_one(self, id: Id, request: Request) -> Response:  # noqa: A002 - as above
+    async def revoke_one(self, request: Request) -> Response:
         """204 once it is revoked."""
         asker = await self._asker(request)
-        await self._open().revoke_one(asker, id)
+        await self._open().revoke_one(asker, path_value(request, "id"))
         return Prepared(204, (NO_STORE,), b"")
 
     async def introspect(self, request: Request) -> Response:
@@ -140,6 +139,7 @@ def add_token_routes(
         summary="The caller's live tokens",
         description="Those that this broker knows, a page of them; never a token itself.",
         responses=answers(TokenListDocument, 400, 401, 403, 503),
+        openapi_extra={"parameters": [PAGE_AFTER]},
         dependencies=may,
     )
     app.add_api_route(
@@ -164,6 +164,7 @@ def add_token_routes(
         summary="One of the caller's live tokens",
         description="Without its text.",
         responses=answers(TokenDocument, 401, 403, 404, 503),
+        openapi_extra={"parameters": [TOKEN_ID]},
         dependencies=may,
     )
     app.add_api_route(
@@ -178,6 +179,7 @@ def add_token_routes(
         ),
         status_code=204,
         responses=answers(None, 401, 403, 404, 503, success=204),
+        openapi_extra={"parameters": [TOKEN_ID]},
         dependencies=may,
     )
     return routes

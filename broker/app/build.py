@@ -2,7 +2,10 @@
 
 Duty: make every part from the settings and connect them.
 Not its duty: starting and stopping (``run``), changing while running (``reload``).
-Rule: nothing here waits, listens or calls Vault; a broker that is built has done nothing yet.
+Rules:
+
+* nothing here waits, listens or calls Vault; a broker that is built has done nothing yet;
+* rotation and scoped tokens are loaded where the configuration has them: memory is per pod.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from broker.access.caller import Callers
 from broker.access.current import CurrentAuthorizer
@@ -28,13 +31,12 @@ from broker.api.listeners import Listener
 from broker.api.operations import create_operations_plane
 from broker.api.problems import Problems, RequestIds
 from broker.api.sockets import TcpAddress, UnixAddress
-from broker.app import policies, rotation, translate
+from broker.app import policies, translate
 from broker.app.audit_head import AuditHead
 from broker.app.audit_log import audit_log, digest_key
 from broker.app.masking import Masking
 from broker.app.process import connections
 from broker.app.proofs import proofs
-from broker.app.tokens import Parts, Tokens, build_tokens
 from broker.app.trail import Trail
 from broker.app.vault import vault_client, vault_login
 from broker.audit.log import AuditLog
@@ -48,11 +50,15 @@ from broker.handout.records import Records
 from broker.handout.service import HandoutService
 from broker.protocol.redaction import Redactor
 from broker.settings.domain import Settings
-from broker.settings.processes import Process
+from broker.settings.processes import Process, rotating
 from broker.telemetry.events import Events
 from broker.telemetry.metrics import Metrics
 from broker.vault.client import VaultClient
 from broker.vault.session import Session
+
+if TYPE_CHECKING:
+    from broker.app.rotation import Rotation
+    from broker.app.tokens import Tokens
 
 LINGER: Final = 20.0
 """Seconds an old Vault token outlasts the longest request that may still use it."""
@@ -87,7 +93,7 @@ class Broker:
     service: HandoutService
     health: Health
     masking: Masking
-    rotation: rotation.Rotation | None
+    rotation: Rotation | None
     tokens: Tokens | None
     fast: FastHandout
     data: list[Listener]
@@ -115,7 +121,7 @@ def build(
     """Make and connect all parts; within a running event loop.
 
     Args:
-        settings: narrowed to the process (``rotation.narrowed``).
+        settings: narrowed to the process (``narrowing.narrowed``).
         clock: the only source of time.
         rng: of cryptographic quality.
         own_uid: the process's effective uid.
@@ -168,14 +174,14 @@ def build(
         ),
         proofs=proved,
     )
-    rotates = rotation.build_rotation(
-        settings,
-        process,
-        rotation.Parts(
+    rotates: Rotation | None = None
+    if rotating(settings, process):
+        from broker.app import rotation
+
+        parts = rotation.Parts(
             clock, rng, vault, session, store, keepers, audit, metrics, events, masking, proved
-        ),
-        environ=environ or {},
-    )
+        )
+        rotates = rotation.build_rotation(settings, process, parts, environ=environ or {})
     callers = Callers(clock, clients, own_uid=own_uid)
     account = policies.service_account(settings)
     authorizer = CurrentAuthorizer(
@@ -186,10 +192,14 @@ def build(
     )
     metrics.limits.watch(lambda: (len(limits.windows), limits.windows.dropped))
     failures = FailedAuthentications(clock, translate.failed_authentications(settings.limits))
-    tokens = build_tokens(
-        settings,
-        Parts(clock, vault, session, authorizer, audit, metrics, events, redactor.mask),
-    )
+    tokens: Tokens | None = None
+    if settings.tokens.store != "off":
+        from broker.app.tokens import Parts, build_tokens
+
+        tokens = build_tokens(
+            settings,
+            Parts(clock, vault, session, authorizer, audit, metrics, events, redactor.mask),
+        )
     service = HandoutService(
         clock=clock,
         store=store,

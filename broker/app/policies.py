@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 from broker.access.authorizer import Authorizer, ListAuthorizer
 from broker.access.roles import Role, Window, list_id
-from broker.access.roles_analysis import analyse
 from broker.app import translate
 from broker.app.diagnosis_login import claims
 from broker.clock import Clock
@@ -135,6 +134,10 @@ def service_account(settings: Settings) -> str:
 
 def remarks(settings: Settings, place: Callable[[Path], Place]) -> list[Advice]:
     """What is probably wrong with the roles, to be said at each start."""
+    if not settings.roles:
+        return []
+    from broker.access.roles_analysis import analyse
+
     lists = {name: one.credentials for name, one in settings.clients.items()}
     paths = {name: whole_path(one.source) for name, one in _for_callers(settings).items()}
     found = []

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING
 
 from broker.app import translate
 from broker.clock import Clock
-from broker.rotation.drivers.documents import RequestTemplate
 from broker.secret import SecretValue
 from broker.settings.domain import CredentialSettings, Settings
 from broker.settings.domain_rotation import ProveSettings, RequestSettings
 
 if TYPE_CHECKING:
+    from broker.rotation.drivers.documents import RequestTemplate
     from broker.rotation.drivers.proof import HttpProof
 
 
@@ -55,6 +55,8 @@ def proof(
 
 def template(request: RequestSettings) -> RequestTemplate:
     """A request as drivers and proofs send it."""
+    from broker.rotation.drivers.documents import RequestTemplate  # as above
+
     return RequestTemplate(
         request.method, request.url, request.headers, request.body, request.encoding
     )

@@ -17,7 +17,7 @@ from __future__ import annotations
 import logging
 import socket
 from collections.abc import Coroutine, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from secrets import token_hex
@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from broker.app import translate_rotation
 from broker.app.masking import Masking
+from broker.app.rotation_drivers import DriverParts, drivers
 from broker.app.rotation_masked import MaskedDriver
 from broker.app.rotation_seen import RotationSeen
 from broker.audit.log import AuditLog
@@ -51,9 +52,8 @@ from broker.rotation.ports import Rotations
 from broker.rotation.rotator import Rotator
 from broker.rotation.state import Documents
 from broker.settings.domain import Settings
-from broker.settings.domain_access import PolicySettings
 from broker.settings.domain_rotation import KubernetesSettings
-from broker.settings.processes import Process, held, rotates
+from broker.settings.processes import Process, rotating
 from broker.telemetry.events import Events
 from broker.telemetry.metrics import Metrics
 from broker.vault.client import VaultClient
@@ -122,51 +122,20 @@ class Rotation:
             self.kubernetes.close()
 
 
-def narrowed(settings: Settings, process: Process) -> Settings:
-    """The part of a configuration that a process needs.
-
-    ``broker rotator`` has no callers: no clients, scoped tokens or data listeners. Either
-    process keeps the credentials that it hands out or rotates, and no others.
-
-    Raises:
-        SettingsError: the configuration has nothing for a rotator.
-    """
-    kept = held(settings, process)
-    settings = replace(settings, credentials={name: settings.credentials[name] for name in kept})
-    if process == "broker":
-        return settings
-    if not rotates(settings, process):
-        raise SettingsError(
-            f"is {settings.rotation.mode}: this process has nothing to do",
-            key="rotation.mode",
-            remedy="Set rotation.mode: rotator, for this process and for the sidecars.",
-        )
-    listeners = replace(settings.listeners, unix=False, tcp=())
-    return replace(
-        settings,
-        clients={},
-        roles={},
-        policies=PolicySettings(),
-        listeners=listeners,
-        tokens=replace(settings.tokens, store="off", path=""),
-    )
-
-
 def build_rotation(
     settings: Settings, process: Process, parts: Parts, *, environ: Mapping[str, str]
 ) -> Rotation | None:
     """Make what rotates; None when this process does not.
 
+    Who may rotate nothing need not load this module (``settings.processes.rotating``).
+
     Raises:
         SettingsError: the pod's namespace is not known.
         KubernetesRefused: ``kubernetes.address`` is set, but the extra is not installed.
     """
-    specs = translate_rotation.specs(settings) if rotates(settings, process) else {}
-    if not specs:
+    if not rotating(settings, process):
         return None
-    # Loaded here: a broker that rotates nothing needs no HTTP client.
-    from broker.app.rotation_drivers import DriverParts, drivers
-
+    specs = translate_rotation.specs(settings)
     cluster = _cluster(settings.kubernetes, environ)
     lease, pod_events, client = None, None, None
     owner = f"{settings.kubernetes.pod or socket.gethostname()}_{token_hex(4)}"

@@ -30,9 +30,9 @@ from broker.app import translate
 from broker.app.build import Broker, build
 from broker.app.ending import Ending
 from broker.app.floods import record_floods, tell_floods
+from broker.app.narrowing import narrowed
 from broker.app.process import freeze_imports, harden
 from broker.app.reload import Reload
-from broker.app.rotation import narrowed
 from broker.app.tasks import Tasks
 from broker.clock import Clock, SystemClock
 from broker.errors import BrokerError, TaskEnded

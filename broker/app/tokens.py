@@ -2,7 +2,10 @@
 
 Duty: choose the store; make store, records and desk; name their tasks.
 Not its duty: what they do (``access.tokens``).
-Rule: with ``store: shared`` nothing is asked of Vault before a token is minted or shown.
+Rules:
+
+* with ``store: shared`` nothing is asked of Vault before a token is minted or shown;
+* what that store is made of is loaded with it alone.
 """
 
 from __future__ import annotations
@@ -10,15 +13,13 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from broker.access.authorizer import Authorizer
-from broker.access.tokens.documents import TokenDocuments, TokensVault
 from broker.access.tokens.minting import TokenDesk
 from broker.access.tokens.pod import PodTokens
 from broker.access.tokens.port import TokenStore
 from broker.access.tokens.records import TokenLog
-from broker.access.tokens.shared import SharedTokens
 from broker.audit.log import AuditLog
 from broker.clock import Clock
 from broker.settings.domain import Settings
@@ -26,6 +27,9 @@ from broker.settings.domain_tokens import TokenSettings
 from broker.telemetry.events import Events
 from broker.telemetry.metrics import Metrics
 from broker.vault.interface import SessionPort
+
+if TYPE_CHECKING:
+    from broker.access.tokens.documents import TokensVault
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +77,6 @@ def build_tokens(settings: Settings, parts: Parts) -> Tokens | None:
     )
     store = _store(configured, parts, records)
     parts.metrics.tokens.alive = store.live
-    if isinstance(store, SharedTokens):
-        parts.metrics.tokens.revocations_age = store.revocations_age
     desk = TokenDesk(
         clock=parts.clock,
         store=store,
@@ -90,7 +92,10 @@ def build_tokens(settings: Settings, parts: Parts) -> Tokens | None:
 def _store(configured: TokenSettings, parts: Parts, records: TokenLog) -> TokenStore:
     if configured.store == "pod":
         return PodTokens(clock=parts.clock, watch=records, most=configured.max_tokens)
-    return SharedTokens(
+    from broker.access.tokens.documents import TokenDocuments
+    from broker.access.tokens.shared import SharedTokens
+
+    shared = SharedTokens(
         clock=parts.clock,
         documents=TokenDocuments(
             clock=parts.clock,
@@ -104,3 +109,5 @@ def _store(configured: TokenSettings, parts: Parts, records: TokenLog) -> TokenS
         most=configured.max_tokens,
         grace=configured.revocation_grace,
     )
+    parts.metrics.tokens.revocations_age = shared.revocations_age
+    return shared

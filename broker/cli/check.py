@@ -49,8 +49,8 @@ def call(arguments: argparse.Namespace) -> int:
     """
     import asyncio
 
+    from broker.app.narrowing import narrowed
     from broker.app.policies import compiled, remarks
-    from broker.app.rotation import narrowed
     from broker.settings.load import load
 
     loaded = load(arguments.config, os.environ, uid=os.geteuid())

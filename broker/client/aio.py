@@ -22,11 +22,12 @@ import httpx2
 
 from broker.client import tool
 from broker.client.auth import Auth, make_auth
-from broker.client.core import Core, Reply, Steps
+from broker.client.core import Core
 from broker.client.credential import UNAUTHORIZED, Credential
 from broker.client.link import AsyncTransport, Transport, converse, kept_open, streaming
 from broker.client.pinned import Pinned
 from broker.client.setup import LOG, make_core
+from broker.client.steps import Reply, Steps
 from broker.client.sync import SyncBroker
 from broker.clock import Clock
 

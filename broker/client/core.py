@@ -1,7 +1,8 @@
 """What the client does, without doing it: requests to make, answers to understand.
 
-Duty: the cache, the conversation with the broker as generators of steps, errors.
-Not its duty: sockets (``link``), tasks and threads (``aio``, ``sync``).
+Duty: the cache, the conversation with the broker as generators of ``steps``.
+Not its duty: what refusals mean (``refusals``), sockets (``link``), tasks and threads (``aio``,
+``sync``).
 Rules:
 
 * no I/O here but the token file; a conversation yields ``Call`` and ``Pause`` and is sent
@@ -14,39 +15,26 @@ Rules:
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from math import ceil, inf
 from typing import Final, TypeAlias, TypeVar
 from urllib.parse import quote
 
 from broker.client.credential import Credential, Moment, prolonged, read_handout
 from broker.client.endpoint import ClientToken, Endpoint
+from broker.client.refusals import is_unknown, refusal
+from broker.client.steps import ANSWER_WITHIN, Call, Pause, Reply, Steps
 from broker.client.tool import Work
 from broker.clock import Clock
 from broker.errors import (
-    BrokerAnswerInvalid,
-    BrokerError,
     BrokerUnreachable,
-    CallerForbidden,
-    CallerUnauthenticated,
-    CredentialUnavailable,
-    CredentialUnknown,
-    InsufficientScope,
-    RouteUnknown,
-    SubjectTokenRefused,
-    TokensUnavailable,
-    TooManyFailures,
-    TooManyRequests,
 )
 from broker.protocol import names
 from broker.protocol.models import ReportRequest
-from broker.protocol.problems import read_problem
 
 Result = TypeVar("Result")
 
-ANSWER_WITHIN: Final = 10.0
-"""Seconds the broker may take, a wait that was asked for aside; it holds back for 2 at most."""
 FIRST_PAUSE: Final = 0.05
 LONGEST_PAUSE: Final = 1.0
 """Seconds between attempts to reach the broker: doubled from the first to the longest."""
@@ -57,54 +45,6 @@ SUBJECT_VALUES: Final = 1024
 
 Place: TypeAlias = tuple[str, str, str]
 """Of a value in the cache: credential, tool, digest of the subject's token."""
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """One request to the broker."""
-
-    method: str
-    path: str
-    headers: tuple[tuple[str, str], ...] = field(repr=False)
-    """The bearer among them."""
-    body: bytes = b""
-    within: float = ANSWER_WITHIN
-    """Seconds until the answer is given up."""
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """The broker's answer."""
-
-    status: int
-    headers: Mapping[str, str]
-    """Names in lower case."""
-    body: bytes = field(repr=False)
-
-    def document(self) -> object:
-        """The body as JSON; None when it is none."""
-        try:
-            return json.loads(self.body)
-        except ValueError:
-            return None
-
-
-@dataclass(frozen=True, slots=True)
-class Lost:
-    """No answer."""
-
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
-class Pause:
-    """Wait before going on."""
-
-    seconds: float
-
-
-Steps: TypeAlias = Generator[Call | Pause, Reply | Lost | None, Result]
-"""A conversation. Sent ``None`` at first and after a ``Pause``."""
 
 
 class Core:
@@ -209,7 +149,7 @@ class Core:
             return usable  # nothing was said against it
         else:
             self._held.pop(place, None)
-            raise self._error(reply, name)
+            raise refusal(reply, name, self.clock.wall())
         newest = self._held.get(place)
         if newest is None or newest.asked_at <= credential.asked_at:
             self._hold(place, credential)
@@ -239,7 +179,7 @@ class Core:
         if reply.status == 409:
             return None
         if reply.status != 200:
-            raise self._error(reply, credential.name)
+            raise refusal(reply, credential.name, self.clock.wall())
         self._distrust(credential)
         newest = yield from self.fetch(credential.name, work)
         return newest if newest.version != credential.version else None
@@ -308,7 +248,7 @@ class Core:
                 outcome = yield call
                 if isinstance(outcome, Reply):
                     self._met = True
-                    if reread or not _is_unknown(outcome) or not self._connection()[1].reread():
+                    if reread or not is_unknown(outcome) or not self._connection()[1].reread():
                         return outcome, sent
                     reread = True
                     continue
@@ -332,53 +272,3 @@ class Core:
         if work.subject is not None:
             headers.append((names.SUBJECT_TOKEN, work.subject.token.reveal()))
         return headers
-
-    def _error(self, reply: Reply, name: str) -> BrokerError:
-        problem = read_problem(
-            reply.document(), status=reply.status, retry_after=reply.headers.get("retry-after", "")
-        )
-        remedy = problem.remedy or None
-        if reply.status == 401:
-            return CallerUnauthenticated("The broker does not know this caller.", remedy=remedy)
-        if problem.kind.code == InsufficientScope.code:
-            return InsufficientScope(problem.detail, scope=problem.scope, remedy=remedy)
-        if problem.kind.code == SubjectTokenRefused.code:
-            return SubjectTokenRefused(remedy=remedy)
-        if problem.kind.code == TokensUnavailable.code:
-            return TokensUnavailable(remedy=remedy)
-        if reply.status == 403:
-            return CallerForbidden(f"This caller may not have {name} for this.", remedy=remedy)
-        if reply.status == 429:
-            kind = TooManyFailures if problem.kind.code == TooManyFailures.code else TooManyRequests
-            return kind(
-                f"The broker was asked for {name} too often.",
-                retry_after=float(problem.retry_after or 0),
-                remedy=remedy,
-            )
-        # A name that cannot stand in a path leads to no route at all.
-        if problem.kind.code in {CredentialUnknown.code, RouteUnknown.code}:
-            return CredentialUnknown(
-                f"There is no credential {name} for this caller.", remedy=remedy
-            )
-        if reply.status == 503 and problem.kind.code:
-            next_attempt_at = problem.next_attempt_at
-            if next_attempt_at is None and problem.retry_after is not None:
-                next_attempt_at = self.clock.wall() + problem.retry_after
-            return CredentialUnavailable(
-                problem.detail or f"{name} has no usable value now.",
-                name=name,
-                reason=problem.reason or problem.kind.code,
-                since=problem.since,
-                next_attempt_at=next_attempt_at,
-                remedy=remedy,
-            )
-        return BrokerAnswerInvalid(
-            f"The broker answered {reply.status} {problem.kind.code or 'without saying why'}."
-        )
-
-
-def _is_unknown(reply: Reply) -> bool:
-    """Whether the broker did not know the client token; too many such answers become a 429."""
-    if reply.status == 429:
-        return read_problem(reply.document(), status=429).kind.code == TooManyFailures.code
-    return reply.status == 401

@@ -24,8 +24,9 @@ from typing import Any, Final, Protocol, TypeVar
 
 import httpx2
 
-from broker.client.core import Call, Core, Lost, Pause, Reply, Steps
+from broker.client.core import Core
 from broker.client.endpoint import Endpoint
+from broker.client.steps import Call, Lost, Pause, Reply, Steps
 
 Result = TypeVar("Result")
 

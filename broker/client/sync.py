@@ -16,11 +16,12 @@ from typing import Any, TypeVar
 
 from broker.client import tool
 from broker.client.auth import Auth, make_auth
-from broker.client.core import Core, Steps
+from broker.client.core import Core
 from broker.client.credential import UNAUTHORIZED, Credential
 from broker.client.link import Transport, converse_sync
 from broker.client.pinned import Pinned
 from broker.client.setup import LOG, make_core
+from broker.client.steps import Steps
 from broker.clock import Clock
 
 Result = TypeVar("Result")

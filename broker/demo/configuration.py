@@ -114,6 +114,7 @@ rotation:
   installation: demo
 audit:
   file: $audit
+  key_file: $audit_key
 log:
   level: info
   format: json
@@ -155,6 +156,7 @@ def broker_yaml(
         "key": f"{search}/key",
         "dsn": f"postgresql://{{username}}:{{password}}@{postgres}/{DATABASE}?sslmode=disable",
         "audit": directory / "audit.jsonl",
+        "audit_key": directory / "audit.key",
     }
     # A JSON string is a YAML string, whatever stands in it.
     quoted = {name: json.dumps(str(value)) for name, value in values.items()}

@@ -26,6 +26,8 @@ EVENTS: Final = (
     "out_of_band_change",
     "vault_restarted",
     "caller_refused",
+    "token_narrowed",
+    "token_revoked",
     "leak_masked",
     "rotated",
     "rolled_back",

@@ -50,6 +50,8 @@ class ServedApp:
             ws="none",
             lifespan="on" if lifespan else "off",
             timeout_graceful_shutdown=1,
+            # uvicorn's 5 s end a connection that a client on a busy machine is about to use.
+            timeout_keep_alive=75,
             ssl_certfile=tls.certificate if tls else None,
             ssl_keyfile=tls.key if tls else None,
         )

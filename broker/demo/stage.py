@@ -21,6 +21,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
+from secrets import token_hex
 
 import httpx2
 
@@ -37,6 +38,7 @@ from broker.demo.facts import BROKER, ENVIRONMENT
 from broker.demo.keyring import ApiKey
 from broker.demo.openbao import OpenBao
 from broker.demo.openbao_admin import BROKER_POLICY, Admin
+from broker.demo.operator import Operator
 from broker.demo.postgres import ADMIN, Postgres
 from broker.demo.process import Child, PartError, free_port
 from broker.demo.search_api import SearchApi
@@ -63,6 +65,9 @@ class Stage:
         self.postgres = Postgres(self._open_directory)
         self.search = SearchApi()
         self.audit_file = self.directory / "audit.jsonl"
+        self.audit_key = self.directory / "audit.key"
+        self.audit_key.touch(mode=0o600)
+        self.audit_key.write_text(token_hex(32))
         self.broker_log = self.directory / "broker.log"
         self.tcp_port, self.operations_port = free_port(), free_port()
         self.mcp_ports = {BROKER: free_port(), ENVIRONMENT: free_port()}
@@ -73,6 +78,9 @@ class Stage:
         """KV version number (as text) to key id."""
         self.key_texts: list[SecretValue] = []
         """Texts of all search keys, for the hunt in logs."""
+        self.token_texts: list[SecretValue] = []
+        """Texts of all scoped tokens, for the same."""
+        self.operator = Operator(self.directory, _environment({}))
         self.environment_lease = self.environment_user = ""
         """The lease and its user that the environment edition was started with."""
 
@@ -202,15 +210,18 @@ class Stage:
         with httpx2.Client(base_url=self.operations, trust_env=False, timeout=2.0) as client:
             self.broker.wait_until(lambda: _answers(client, "/readyz"))
 
-    async def rotate(self) -> int:
-        """``broker rotate search-api``, as an operator would; its exit code."""
-        argv = ["-m", "broker", "rotate", "search-api"]
-        argv += ["--socket", str(self.directory / "admin" / "admin.sock")]
-        with (self.directory / "operator.log").open("ab") as log:
-            process = await asyncio.create_subprocess_exec(
-                sys.executable, *argv, env=_environment({}), stdout=log, stderr=log
-            )
-            return await process.wait()
+    async def ask(self, token: SecretValue, tool: str, credential: str) -> str:
+        """Ask the broker as the MCP server does for an agent that came with ``token``."""
+        headers = {
+            "Authorization": f"Bearer {self.client_token.read_text().strip()}",
+            "Broker-Subject-Token": token.reveal(),
+            "Broker-Tool": tool,
+        }
+        url = f"http://127.0.0.1:{self.tcp_port}/v1/credentials/{credential}"
+        async with httpx2.AsyncClient(trust_env=False, timeout=5.0) as client:
+            answer = await client.get(url, headers=headers)
+        title = "" if answer.is_success else f" {answer.json().get('title', '')}"
+        return f"{answer.status_code}{title}"
 
     def saw_key(self, version: str, text: SecretValue) -> None:
         """Vault holds ``text`` now; whoever wrote it."""

@@ -18,6 +18,7 @@ from mcp import Client
 
 from broker.clock import Clock
 from broker.demo.agent import Agent
+from broker.demo.configuration import CLIENT
 from broker.demo.facts import BROKER, ENVIRONMENT, ToolCall
 from broker.demo.stage import Stage
 from broker.demo.timeline import Timeline
@@ -71,6 +72,7 @@ class Story:
         self._timeline.chapter("An agent at work: web_search and list_orders, on both servers")
         await self._clock.sleep(2.0)
         await self._stranger()
+        await self._guest()
         await self._leak()
 
         self._timeline.chapter("Nothing lives for ever: leases, users, Vault tokens")
@@ -118,6 +120,23 @@ class Story:
             self._timeline.tell("stranger", f"asks for search-api {line}")
         await self._until("caller_refused", within=5.0)
 
+    async def _guest(self) -> None:
+        """An agent's own token: good for one tool and one key, until it is revoked."""
+        stage, tell = self._stage, self._timeline.tell
+        token = await stage.operator.mint(CLIENT, "guest", "web_search", "search-api")
+        stage.token_texts.append(token)
+        tell("operator", "broker token mint: for guest, web_search and search-api, ten minutes")
+        answer = await stage.ask(token, "web_search", "search-api")
+        tell("broker's server", f"for guest, web_search asks for search-api: {answer}")
+        answer = await stage.ask(token, "list_orders", "orders-db")
+        tell("broker's server", f"for guest, list_orders asks for orders-db: {answer}", strong=True)
+        code = await stage.operator.revoke("guest")
+        tell("operator", f"broker token revoke --subject guest: exit code {code}")
+        answer = await stage.ask(token, "web_search", "search-api")
+        tell("broker's server", f"for guest, web_search once more: {answer}", strong=True)
+        await self._until("token_narrowed", within=5.0)
+        await self._until("token_revoked", within=5.0)
+
     async def _leak(self) -> None:
         """A person pastes the key into a prompt; both servers log what was searched for."""
         self._timeline.tell(
@@ -150,10 +169,10 @@ class Story:
         tell = self._timeline.tell
         self._stage.search.keys.spoil_next()
         tell("story", "broker rotate search-api; the provider's next key will not work")
-        code = await self._stage.rotate()
+        code = await self._stage.operator.rotate("search-api")
         await self._until("rolled_back", within=15.0)
         tell("broker", f"rolled back (exit code {code}); the key in use was never touched")
-        code = await self._stage.rotate()
+        code = await self._stage.operator.rotate("search-api")
         await self._watch.look()
         key, overlap = self._stage.key.id, self._stage.lives.overlap
         tell("story", f"broker rotate search-api, again: exit code {code}")
@@ -217,6 +236,10 @@ async def end(stage: Stage, watch: Watch, timeline: Timeline, clock: Clock) -> l
     faults += [f"The broker left behind {thing}." for thing in left]
     if not left:
         timeline.tell("vault", "its token is revoked, its leases too; PostgreSQL has no user of it")
+    code, said = await stage.operator.verify(stage.audit_file, stage.audit_key)
+    timeline.tell("operator", f"broker audit verify: {said.partition(';')[0] or code}")
+    if code != 0:
+        faults.append(f"The audit log does not verify: {said}")
     with suppress(OSError):
         faults += watch.secrets_in_the_clear()
     return faults

@@ -28,6 +28,7 @@ STYLES: Final = {
     "search api": "magenta",
     "postgres": "blue",
     "stranger": "bold red",
+    "operator": "bold",
     "kubelet": "dim",
 }
 """Who speaks, and in which colour."""

@@ -289,12 +289,12 @@ class Watch:
         ]
 
     def secrets_in_the_clear(self) -> list[str]:
-        """Files of the broker's side that hold a search key's text, one sentence each."""
+        """Files of the broker's side that hold a key or a token, one sentence each."""
         stage = self._stage
         return [
-            f"A key stands in {file.name} in clear."
+            f"A secret stands in {file.name} in clear."
             for file in (stage.broker_log, stage.audit_file, stage.mcp_log(BROKER))
-            for text in stage.key_texts
+            for text in (*stage.key_texts, *stage.token_texts)
             if text.reveal() in file.read_text(errors="replace")
         ]
 
@@ -313,6 +313,10 @@ class Watch:
                     source_version=record.get("source_version", ""),
                 )
             )
+        elif record["kind"] == "token_revoked":
+            self.facts.events["token_revoked"] += 1
+        elif record["kind"] == "refusal" and record["result"] == "insufficient_scope":
+            self.facts.events["token_narrowed"] += 1
         elif record["kind"] == "refusal" and record["result"] == "caller_unauthenticated":
             self.facts.events["caller_refused"] += 1
             self._tell("broker", f"refused a caller: {record['reason']} (in the audit log)")

@@ -1,7 +1,8 @@
 """The one use case: a caller asks for a credential.
 
-Duty: authenticate, authorize, look up, record, answer; take reports.
-Not its duty: HTTP (``api``), fetching (``credentials``), how an answer is written (``answer``).
+Duty: authorize, limit, record, answer; take reports.
+Not its duty: HTTP (``api``), fetching (``credentials``), who asks (``authentication``), what the
+answer of this moment is (``current``) and how it is written (``answer``).
 Rules (DESIGN promises 1, 2, 6 and 8):
 
 * nothing leaves that was not authorized now, is not usable now, and is not recorded;
@@ -21,21 +22,20 @@ from typing import Final
 
 from broker.access.authorizer import Action, Authorizer, Decision
 from broker.access.caller import Callers
-from broker.access.failed_authentications import FailedAuthentications, peer
+from broker.access.failed_authentications import FailedAuthentications
 from broker.access.principal import NoSubjectTokens, Principal, SubjectTokens, narrow
 from broker.clock import Clock
-from broker.credentials.model import CredentialKey, CredentialSpec, Entry
+from broker.credentials.model import CredentialKey, CredentialSpec
 from broker.credentials.store import CredentialStore
 from broker.errors import (
     AuditUnavailable,
     CallerForbidden,
-    CallerUnauthenticated,
     CredentialUnknown,
-    TooManyFailures,
 )
 from broker.handout import overview
-from broker.handout.answer import Answer, Prepared, prepare
-from broker.handout.conditions import matches
+from broker.handout.answer import Answer
+from broker.handout.authentication import Authentication
+from broker.handout.current import CurrentAnswers
 from broker.handout.passes import LOOK, Limits, NoLimits, Pass
 from broker.handout.ports import Audit, Failures, Recorder, Reports, Settle
 from broker.handout.records import Records, outcome
@@ -95,8 +95,6 @@ class HandoutService:
     ) -> None:
         self._tokens = tokens or NoSubjectTokens()
         self._limits = limits or NoLimits()
-        self._failures = failures or FailedAuthentications(clock, None)
-        self._generation = 0
         self._clock = clock
         self._store = store
         self._callers = callers
@@ -104,25 +102,23 @@ class HandoutService:
         self._metrics = metrics
         self._audit = audit
         self._records = Records(clock, audit, metrics, mask)
+        self._authentication = Authentication(
+            callers,
+            self._tokens,
+            failures or FailedAuthentications(clock, None),
+            self._records,
+            metrics,
+        )
+        self._answers = CurrentAnswers(store, self._records, specs)
         self._reporting = Reporting(clock, store, reports, mask)
         self._specs = specs
         self._waits = Waits(clock, store)
         self._max_wait = max_wait
-        self._prepared: dict[CredentialKey, Prepared] = {}
-        store.subscribe(self._changed)
 
     def reconfigure(self, specs: Mapping[str, CredentialSpec]) -> None:
         """Take over a new configuration; the next request is decided by it."""
         self._specs = specs
-        self._generation += 1
-        self._prepared.clear()
-
-    def _changed(self, before: Entry | None, after: Entry) -> None:
-        """Drop the bytes of a value that is no longer the newest."""
-        del before
-        self._prepared.pop(after.key, None)
-        self._generation += 1  # what is masked in a record may have changed
-        self._records.values_changed()
+        self._answers.reconfigure(specs)
 
     # --- hand-outs --------------------------------------------------------------
 
@@ -139,35 +135,11 @@ class HandoutService:
         Raises:
             CallerUnauthenticated: no proof, or a wrong one.
             SubjectTokenRefused, TokensUnavailable: the scoped token is not good.
+            TooManyFailures: no proof, and too often.
         """
-        caller = None
-        try:  # not ``refusals``: this is the hot path, and a context manager costs a microsecond
-            caller = self._callers.authenticate(bearer, peer_uid, socket_client)
-            if subject_token is None:
-                return Principal(caller)
-            return Principal(caller, self._tokens.verify(subject_token, caller))
-        except CallerUnauthenticated as error:
-            raise self._failure(error, socket_client, request) from None
-        except Exception as error:
-            principal = None if caller is None else Principal(caller)
-            self._records.refusal(error, request, principal=principal, name="")
-            raise
-
-    def _failure(
-        self, error: CallerUnauthenticated, socket_client: str | None, request: Request
-    ) -> CallerUnauthenticated | TooManyFailures:
-        """What a failed authentication is answered with; recorded, a flood of them together."""
-        who = peer(socket_client, request.peer_uid, request.address)
-        seconds = self._failures.failed(who)
-        if not seconds:
-            self._records.refusal(error, request, principal=None, name="")
-            return error
-        refusal = TooManyFailures(reason=error.reason, retry_after=seconds)
-        self._metrics.failure_limited()
-        count = self._failures.to_record(who)
-        if count:
-            self._records.refusal(refusal, request, principal=None, name="", count=count)
-        return refusal
+        return self._authentication.authenticate(
+            bearer, peer_uid, socket_client, request, subject_token
+        )
 
     def record_flood(self, peer: str, count: int) -> None:
         """Record failures over the limit that have no record yet."""
@@ -233,7 +205,7 @@ class HandoutService:
             As ``handout``.
         """
         try:
-            return held.answer if self._ready(held, now, wall) else None
+            return held.answer if self._answers.ready(held, now, wall) else None
         except Exception as error:
             request = held.request._replace(id=request_id)
             name = held.decision.key.name
@@ -284,7 +256,7 @@ class HandoutService:
             self._tokens.generation,
             self._authorizer.generation,
             self._limits.generation,
-            self._generation,
+            self._answers.generation,
         )
 
     def _admit(
@@ -358,59 +330,12 @@ class HandoutService:
     def _answer(self, held: Pass, request_id: str) -> Answer | None:
         """The answer as things stand, recorded; None when a moment's wait may give one."""
         now, wall = self._clock.now(), self._clock.wall()
-        if not self._ready(held, now, wall):
+        if not self._answers.ready(held, now, wall):
             return None
         self._audit.append(self._records.handout_line(held, wall, request_id))
         key, caller = held.decision.key, held.principal.caller
         self._metrics.handout(key.name, caller.name, held.result)
         return held.answer
-
-    def _ready(self, held: Pass, now: float, wall: float) -> bool:
-        """Give the pass the answer of this moment; False when a moment's wait may give one."""
-        self._store.observe(now, wall)
-        prepared = held.prepared
-        # Each value that is published moves the generation, so the entry is the newest still.
-        if (
-            prepared is None
-            or held.seen != self._generation
-            or not prepared.holds(prepared.entry, now, wall)
-        ):
-            key = held.decision.key
-            entry = self._store.get(key)
-            prepared = self._prepared.get(key)
-            if prepared is None or not prepared.holds(entry, now, wall):
-                prepared = self._prepare(key, entry, now, wall)
-                if prepared is None:
-                    if entry is not None and entry.revalidating:
-                        return False
-                    raise overview.unavailable(key, entry, wall=wall)
-            held.seen = self._generation
-            condition = held.if_none_match
-            unchanged = condition is not None and matches(condition, prepared.etag)
-            held.prepared = prepared
-            held.answer = prepared.not_modified if unchanged else prepared.ok
-            held.result = "not_modified" if unchanged else "ok"
-            held.rest = self._records.rest(held, prepared.audit)
-        if held.counter is not None:
-            seconds = held.counter.hit()
-            if seconds > 0.0:
-                raise held.counter.refusal(seconds)
-        return True
-
-    def _prepare(
-        self, key: CredentialKey, entry: Entry | None, now: float, wall: float
-    ) -> Prepared | None:
-        spec = self._specs.get(key.name)
-        if spec is None:
-            raise CredentialUnknown(reason="not_configured")
-        prepared = None if entry is None else prepare(entry, spec, now=now, wall=wall)
-        if prepared is None:
-            self._prepared.pop(key, None)
-            return None
-        # Once a tick is enough: every answer of the tick states the same use_until.
-        self._store.promise(key, prepared.ok.version, prepared.times.promised)
-        self._prepared[key] = prepared
-        return prepared
 
     # --- reports and overviews ----------------------------------------------------
 

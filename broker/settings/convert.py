@@ -14,6 +14,7 @@ from broker.settings.convert_limits import caller_limits
 from broker.settings.convert_rotation import credential_rotation, kubernetes, prove, rotation
 from broker.settings.domain_tokens import TokenSettings
 from broker.settings.schema_tokens import Tokens
+from broker.settings.schema_vault import Vault
 from broker.settings.units import origin, seconds, vault_path
 
 
@@ -74,7 +75,7 @@ def _tokens(tokens: Tokens) -> TokenSettings:
     )
 
 
-def _vault(vault: schema.Vault) -> domain.VaultSettings:
+def _vault(vault: Vault) -> domain.VaultSettings:
     return domain.VaultSettings(
         address=origin(vault.address).geturl(),
         namespace=vault.namespace.strip("/"),

@@ -22,6 +22,11 @@ def rotates(settings: Settings, process: Process) -> bool:
     return settings.rotation.mode == ("sidecar" if process == "broker" else "rotator")
 
 
+def rotating(settings: Settings, process: Process) -> bool:
+    """Whether it may, and has something to rotate."""
+    return rotates(settings, process) and any(one.rotation for one in settings.credentials.values())
+
+
 def held(settings: Settings, process: Process) -> tuple[str, ...]:
     """Names of the credentials that a process keeps, in the order of the file."""
     if process == "rotator":

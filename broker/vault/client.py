@@ -5,7 +5,7 @@ Not its duty: tokens and when to ask (``session``), reading answers (``responses
 ``refusals``), deadlines and late answers (``calls``), HTTP (``transport``).
 Rules:
 
-* the only importer of hvac. Of hvac the API classes are used, which know Vault's paths
+* of hvac the API classes alone are used, which know Vault's paths
   and parameters, on an adapter of ours (``wire``): its client would take ``VAULT_TOKEN``,
   ``~/.vault-token`` and ``VAULT_CACERT`` silently, and answer a dict or a response;
 * the token is an argument of each request and kept nowhere.
@@ -18,17 +18,13 @@ from functools import partial
 from math import ceil
 from typing import Any, Final, Literal, TypeVar
 
-from hvac.api.auth_methods import Kubernetes, Token
-from hvac.api.secrets_engines import KvV1, KvV2
-from hvac.api.system_backend import Health, Lease
-from hvac.utils import format_url
-
 from broker.clock import Clock
 from broker.errors import SettingsError
 from broker.secret import SecretValue
 from broker.vault import responses
 from broker.vault.calls import Call, Calls, RequestMetrics
 from broker.vault.changes import Changes, checked, nothing
+from broker.vault.hvac_api import Health, Kubernetes, KvV1, KvV2, Lease, Token, format_url
 from broker.vault.interface import (
     JsonValue,
     KvValue,

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from broker.app.rotation import narrowed
+from broker.app.narrowing import narrowed
 from broker.app.vault_policy import rules
 from broker.settings.domain import Settings
 from broker.settings.load import parse_settings

@@ -192,7 +192,7 @@ class Handouts(RuleBasedStateMachine):
 
     @invariant()
     def no_bytes_outlive_their_entry(self) -> None:
-        for key, prepared in self.desk.service._prepared.items():
+        for key, prepared in self.desk.service._answers._prepared.items():
             assert prepared.entry is self.desk.store.get(key)
 
 

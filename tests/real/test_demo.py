@@ -24,6 +24,8 @@ EVENTS = {
     "out_of_band_change",
     "vault_restarted",
     "caller_refused",
+    "token_narrowed",
+    "token_revoked",
     "leak_masked",
     "rotated",
     "rolled_back",
@@ -72,6 +74,8 @@ def test_the_story_is_told(tmp_path: Path, temporary: dict[str, str]) -> None:
     assert report["events"]["rolled_back"] == 1
     assert report["live_keys_upstream"] == 1
     assert "sk-demo-" not in told.stdout + told.stderr
+    assert "mbt_" not in told.stdout + told.stderr
+    assert "broker audit verify: " in told.stdout
 
 
 def test_an_interrupted_demo_leaves_nothing_behind(temporary: dict[str, str]) -> None:

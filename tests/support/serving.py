@@ -27,7 +27,13 @@ async def served(app: Any, taken: socket.socket | None = None) -> AsyncIterator[
     """Serve ``app``, with its lifespan; gives its origin."""
     taken = bound() if taken is None else taken
     config = uvicorn.Config(
-        app, log_config=None, ws="none", lifespan="on", timeout_graceful_shutdown=1
+        app,
+        log_config=None,
+        ws="none",
+        lifespan="on",
+        timeout_graceful_shutdown=1,
+        # uvicorn's 5 s end a connection that a client on a busy machine is about to use again.
+        timeout_keep_alive=75,
     )
     server = uvicorn.Server(config)
     # Not ``serve``, which would take the test's signals.

@@ -13,7 +13,8 @@ import pytest
 
 from broker.app.build import Broker, build
 from broker.app.masking import Masking
-from broker.app.rotation import SuspectingReports, narrowed
+from broker.app.narrowing import narrowed
+from broker.app.rotation import SuspectingReports
 from broker.app.rotation_masked import MaskedDriver
 from broker.credentials.model import CredentialKey, Entry, Snapshot, State
 from broker.errors import KubernetesRefused, SettingsError, VaultSealed

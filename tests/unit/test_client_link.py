@@ -15,9 +15,10 @@ from typing import Any
 import pytest
 
 from broker.client import Broker, link
-from broker.client.core import Call, Core, Lost, Reply
+from broker.client.core import Core
 from broker.client.endpoint import parse_endpoint
 from broker.client.link import converse, converse_sync
+from broker.client.steps import Call, Lost, Reply
 from broker.clock import SystemClock
 from broker.errors import BrokerAnswerInvalid, BrokerUnreachable
 from broker.protocol.models import format_time

@@ -101,7 +101,7 @@ def test_a_newer_value_is_handed_out_at_once(desk: Desk) -> None:
     desk.kv("v1")
     desk.get()
     desk.kv("v2")
-    assert desk.service._prepared == {}
+    assert desk.service._answers._prepared == {}
     assert document(desk.get())["version"] == "v2"
 
 
@@ -174,7 +174,7 @@ def test_a_value_is_not_handed_out_at_its_expiry(desk: Desk, clock: ManualClock)
     with pytest.raises(CredentialUnavailable, match="expired") as refusal:
         desk.get("db")
     assert refusal.value.since == pytest.approx(ends_wall)
-    assert desk.service._prepared == {}
+    assert desk.service._answers._prepared == {}
 
 
 def test_a_lease_is_not_handed_out_once_its_token_ended(desk: Desk) -> None:
