@@ -53,6 +53,8 @@ _SETTLE: Final = 0.2
 _PATIENCE: Final = 20.0
 _LOOK: Final = 0.2
 _OVERLAP, _POLL, _STALENESS = "10m", "60s", "2m"
+_REST: Final = 2.0
+"""Seconds after the start until the broker may send its burst of requests again."""
 _PAUSE: Final = 0.4
 """Seconds between two rotations: one makes some 25 requests to Vault, of 50 a second that a
 broker allows itself. More rotations than that wait for each other."""
@@ -221,6 +223,7 @@ async def _rotations(parts: _Parts) -> list[float]:
     try:
         transport = httpx2.AsyncHTTPTransport(uds=parts.admin)
         async with httpx2.AsyncClient(transport=transport, base_url="http://localhost") as admin:
+            await asyncio.sleep(_REST)
             for number in range(ROTATIONS):
                 async with asyncio.timeout(_PATIENCE):
                     seconds += await _rotation(_name(number), parts, waiters, admin)
