@@ -56,7 +56,7 @@ _OVERLAP, _POLL, _STALENESS = "10m", "60s", "2m"
 _REST: Final = 2.0
 """Seconds after the start until the broker may send its burst of requests again."""
 _PAUSE: Final = 0.4
-"""Seconds between two rotations: one makes some 25 requests to Vault, of 50 a second that a
+"""Seconds between two rotations: one makes 22 requests to Vault, of 50 a second that a
 broker allows itself. More rotations than that wait for each other."""
 
 
