@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Final, Literal, Protocol, TypeAlias
 
 from broker.access.caller import ClientSpec
 from broker.access.principal import Principal
@@ -24,6 +24,9 @@ from broker.credentials.model import CredentialKey
 from broker.errors import CallerForbidden, CredentialUnknown
 
 Action: TypeAlias = Literal["handout", "call_tool", "mint_token", "report", "read_status", "rotate"]
+
+NEEDS_ARGUMENTS: Final = "policy_needs_arguments"
+"""Reason of a refusal: a policy looks at the tool's arguments, and nobody knows them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +92,12 @@ class Authorizer(Protocol):
         """
         ...
 
-    def credentials(self, principal: Principal) -> tuple[CredentialKey, ...]:
-        """What ``principal`` may have for some tool, in a stable order."""
+    async def credentials(self, principal: Principal) -> tuple[CredentialKey, ...]:
+        """What ``principal`` may have for some tool, in a stable order.
+
+        Not for the hot path: where policies look at each credential it takes many turns of the
+        loop. The answer is by what it decides by at the end.
+        """
         ...
 
     def tools(self, principal: Principal) -> tuple[str, ...] | None:
@@ -163,7 +170,7 @@ class ListAuthorizer:
             raise CallerForbidden(reason="no_policy")
         return (f"clients.{name}",)
 
-    def credentials(self, principal: Principal) -> tuple[CredentialKey, ...]:
+    async def credentials(self, principal: Principal) -> tuple[CredentialKey, ...]:
         """See ``Authorizer.credentials``."""
         allowed = self._allowed.get(principal.caller.name, {})
         return tuple(decision.key for _, decision in sorted(allowed.items()))

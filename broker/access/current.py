@@ -62,9 +62,13 @@ class CurrentAuthorizer:
             principal, tool, action=action, address=address, arguments=arguments
         )
 
-    def credentials(self, principal: Principal) -> tuple[CredentialKey, ...]:
-        """See ``Authorizer.credentials``."""
-        return self.inner.credentials(principal)
+    async def credentials(self, principal: Principal) -> tuple[CredentialKey, ...]:
+        """See ``Authorizer.credentials``; another one took its place meanwhile: it is asked."""
+        while True:
+            inner = self.inner
+            found = await inner.credentials(principal)
+            if inner is self.inner:
+                return found
 
     def tools(self, principal: Principal) -> tuple[str, ...] | None:
         """See ``Authorizer.tools``."""

@@ -15,12 +15,12 @@ Rules:
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address
 from typing import Final
 
 from broker.access.limit_windows import Windows
+from broker.audit.sharing import Sharing
 from broker.clock import Clock
 
 PEERS: Final = 1024
@@ -35,14 +35,6 @@ class Rate:
 
     amount: int
     seconds: int
-
-
-@dataclass(slots=True)
-class _Flood:
-    """A peer over its limit."""
-
-    unrecorded: int = 0
-    next_record_at: float = 0.0
 
 
 def peer(client: str | None, uid: int | None, address: str = "") -> str:
@@ -73,17 +65,21 @@ class FailedAuthentications:
     """
 
     def __init__(self, clock: Clock, rate: Rate | None) -> None:
-        self._clock = clock
         self._rate = rate
         self._windows = Windows(clock, counters=PEERS)
-        self._floods: OrderedDict[str, _Flood] = OrderedDict()
-        self._others = 0
+        self._floods = Sharing[str](clock, others=OTHERS, most=PEERS)
+        self._share(rate)
 
     def configure(self, rate: Rate | None) -> None:
         """Take over another rate; what was counted by the old one is forgotten."""
         if rate != self._rate:
             self._rate = rate
             self._windows.clear()
+            self._share(rate)
+
+    def _share(self, rate: Rate | None) -> None:
+        if rate is not None:
+            self._floods.period = rate.seconds
 
     def failed(self, peer: str) -> float:
         """Count a failure.
@@ -95,15 +91,7 @@ class FailedAuthentications:
         rate = self._rate
         if rate is None or self._windows.take(peer, rate.amount, rate.seconds):
             return 0.0
-        flood = self._floods.get(peer)
-        if flood is None:
-            if len(self._floods) >= PEERS:
-                _, oldest = self._floods.popitem(last=False)
-                self._others += oldest.unrecorded
-            flood = self._floods[peer] = _Flood()
-        else:
-            self._floods.move_to_end(peer)
-        flood.unrecorded += 1
+        self._floods.count(peer)
         return self._windows.wait(peer, rate.amount, rate.seconds)
 
     def to_record(self, peer: str) -> int:
@@ -111,28 +99,11 @@ class FailedAuthentications:
 
         The first over the limit is recorded at once, further ones of the same window together.
         """
-        flood, now = self._floods.get(peer), self._clock.now()
-        if flood is None or self._rate is None or now < flood.next_record_at:
-            return 0
-        flood.next_record_at = now + self._rate.seconds
-        count, flood.unrecorded = flood.unrecorded, 0
-        return count
+        return 0 if self._rate is None else self._floods.due(peer)
 
     def ended(self, *, everything: bool = False) -> list[tuple[str, int]]:
         """Peers and counts still to be recorded, of those whose window is over.
 
         To be asked now and then, about once a window, and with ``everything`` at the stop.
         """
-        now = self._clock.now()
-        over = [
-            (peer, flood)
-            for peer, flood in self._floods.items()
-            if everything or flood.next_record_at <= now
-        ]
-        for peer, _ in over:
-            del self._floods[peer]
-        found = [(peer, flood.unrecorded) for peer, flood in over if flood.unrecorded]
-        if self._others:
-            found.append((OTHERS, self._others))
-            self._others = 0
-        return found
+        return self._floods.over(everything=everything)

@@ -18,8 +18,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from broker.access import cedar
+from broker.access.authorizer import NEEDS_ARGUMENTS
 from broker.access.est import Est, Uid, literals, texts
-from broker.access.left_open import CHANGING, opened
+from broker.access.left_open import CHANGING
+from broker.access.listing import Listing
 from broker.access.moments import Moments
 from broker.access.policy_files import Sets, read_files
 from broker.access.policy_sources import Sources
@@ -29,8 +31,6 @@ from broker.access.vocabulary import ADMIN, Json, Question, request, schema, uid
 from broker.errors import SettingsErrors
 from broker.protocol.scopes import meeting
 
-LISTED_BY: Final = ("handout", "read_status")
-"""A caller sees a credential when it may have one of these for some tool, at some time."""
 SUBJECTS: Final = 64
 """Subjects of whom what is known is kept; some kilobytes each."""
 
@@ -64,7 +64,7 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
-class _Asking:
+class Asking:
     """One who asks."""
 
     uids: tuple[Uid, ...]
@@ -107,18 +107,10 @@ class Policies:
         self._words = frozenset[str]().union(*(one.reach.reads for one in self.all.values()))
         self._schema = cedar.Schema(schema(sources.vocabulary, self._words))
         self._set = cedar.PolicySet({one.id: one.est for one in self.all.values()}, self._schema)
-        self._opened = {one.id: opened(one.est) for one in self.all.values()}
-        self._listing = cedar.PolicySet(
-            {name: est for name, est in self._opened.items() if est is not None}, self._schema
-        )
         self.tool_matters = "tool" in self._words
-        names = frozenset(sources.credentials)
-        self._reached = {one.id: one.reach.credentials(names) for one in self.all.values()}
         self._base = cedar.Entities(self._entities(), self._schema)
-        self._askers: dict[tuple[str, str | None], _Asking] = {}
-        # Now, for a reload compiles in a thread, and a first list would hold up the loop.
-        self._visible: dict[str, tuple[str, ...]] = {}
-        self._visible = {name: self.visible(name, None) for name in sources.clients}
+        self._askers: dict[tuple[str, str | None], Asking] = {}
+        self.listing = Listing(self, self._schema)
 
     def _own(self) -> Iterable[Policy]:
         """Policies of lists and roles; they are made here, so a fault is one of the broker."""
@@ -173,15 +165,9 @@ class Policies:
                 one.id for one in self.concerned(question) if "arguments" in one.reach.reads
             )
             if unknown:
-                return Verdict(
-                    allowed=False, policies=tuple(unknown), reason="policy_needs_arguments"
-                )
-        asked = request(question, self._moments.at(question.wall), self.vocabulary, self._words)
-        return self._verdict(self._set, question, asked)
-
-    def _verdict(self, policies: cedar.PolicySet, question: Question, asked: Json) -> Verdict:
-        asking = self._asking(question.caller, question.subject)
-        (answer,) = policies.ask([asked], asking.entities)
+                return Verdict(allowed=False, policies=tuple(unknown), reason=NEEDS_ARGUMENTS)
+        asking = self.asking(question.caller, question.subject)
+        (answer,) = self._set.ask([self.put(question)], asking.entities)
         if answer.errors:
             return Verdict(allowed=False, reason=f"policy_error {answer.errors[0]}")
         if answer.allowed:
@@ -191,7 +177,15 @@ class Policies:
             return Verdict(allowed=False, policies=answer.reasons, reason=reason)
         return Verdict(allowed=False, reason="no_policy")
 
-    def _asking(self, caller: str, subject: str | None) -> _Asking:
+    def put(self, question: Question) -> Json:
+        """The question as Cedar takes it.
+
+        Raises:
+            ValueError: it cannot be put to Cedar.
+        """
+        return request(question, self._moments.at(question.wall), self.vocabulary, self._words)
+
+    def asking(self, caller: str, subject: str | None) -> Asking:
         """What is known of who asks; kept for every caller and for some subjects."""
         key = (caller, subject)
         known = self._askers.get(key)
@@ -204,7 +198,7 @@ class Policies:
             self._askers[key] = known
         return known
 
-    def _new_asking(self, caller: str, subject: str | None) -> _Asking:
+    def _new_asking(self, caller: str, subject: str | None) -> Asking:
         roles = held(self.sources.roles, caller, subject)
         uids: tuple[Uid, ...] = (("Caller", caller), *(("Role", name) for name in roles))
         entities = self._base
@@ -213,7 +207,7 @@ class Policies:
             uids = (("Subject", subject), *uids)
             entities = entities.with_added([_entity("Subject", subject, parents)])
         policies = tuple(one for one in self.all.values() if one.reach.asked_by(uids))
-        return _Asking(uids, policies, entities)
+        return Asking(uids, policies, entities)
 
     def holds(self, condition: Json, question: Question) -> bool:
         """Whether one clause of a policy holds for a question, by Cedar's judgement."""
@@ -226,15 +220,15 @@ class Policies:
             "conditions": [condition],
         }
         try:
-            asked = request(question, self._moments.at(question.wall), self.vocabulary, self._words)
+            asked = self.put(question)
         except ValueError:
             return False
-        entities = self._asking(question.caller, question.subject).entities
+        entities = self.asking(question.caller, question.subject).entities
         return cedar.PolicySet({"clause": clause}, self._schema).ask([asked], entities)[0].allowed
 
     def principals(self, question: Question) -> tuple[Uid, ...]:
         """Who asks, and all it is in."""
-        return self._asking(question.caller, question.subject).uids
+        return self.asking(question.caller, question.subject).uids
 
     # --- what may concern whom ------------------------------------------------------
 
@@ -243,7 +237,7 @@ class Policies:
         resource = ("Tool" if question.about_tool else "Credential", question.resource)
         return [
             one
-            for one in self._asking(question.caller, question.subject).policies
+            for one in self.asking(question.caller, question.subject).policies
             if one.reach.about(question.action, resource, admin=ADMIN)
         ]
 
@@ -255,52 +249,11 @@ class Policies:
             return CHANGING
         return frozenset[str]().union(*(one.reach.reads for one in concerned)) & CHANGING
 
-    def lists(self, caller: str, subject: str | None, name: str) -> bool:
-        """Whether some condition could let the caller have the credential, or see its state."""
-        try:
-            return any(
-                self._lists(Question(caller, one, name, subject=subject)) for one in LISTED_BY
-            )
-        except ValueError:  # a subject that cannot be put to Cedar
-            return False
-
-    def _lists(self, question: Question) -> bool:
-        if question.caller not in self.sources.clients:
-            return False
-        concerned = [one for one in self.concerned(question) if self._opened[one.id] is not None]
-        if not any(one.permits for one in concerned):
-            return False
-        if all(one.reach.plain for one in concerned):
-            return all(one.permits for one in concerned)
-        asked = request(question, self._moments.at(0.0), self.vocabulary, self._words)
-        return self._verdict(self._listing, question, asked).allowed
-
-    def visible(self, caller: str, subject: str | None) -> tuple[str, ...]:
-        """Names of the credentials that ``lists`` is true for, in a stable order."""
-        if subject is None and caller in self._visible:
-            return self._visible[caller]
-        if caller not in self.sources.clients:
-            return ()
-        found: set[str] = set()
-        for action in LISTED_BY:
-            sure, no, unsure = set[str](), set[str](), set[str]()
-            for one in self._asking(caller, subject).policies:
-                if self._opened[one.id] is None or not one.reach.does(action, admin=ADMIN):
-                    continue
-                if not one.reach.plain:
-                    unsure |= self._reached[one.id]
-                else:
-                    (sure if one.permits else no).update(self._reached[one.id])
-            found |= sure - no - unsure
-            # What is left is Cedar's to say, name by name.
-            found.update(name for name in unsure - no - found if self.lists(caller, subject, name))
-        return tuple(sorted(found))
-
     def tools(self, caller: str, subject: str | None) -> tuple[str, ...] | None:
         """Names and globs of the tools that some policy may permit; None: any."""
         roles = {policy_id(role.name): role for role in self.sources.roles}
         found: dict[str, None] = {}
-        for one in self._asking(caller, subject).policies:
+        for one in self.asking(caller, subject).policies:
             if not one.permits:
                 continue
             role = roles.get(one.id)
@@ -318,7 +271,7 @@ class Policies:
         own = {policy_id(role.name) for role in self.sources.roles}
         own |= {list_id(client) for client in self.sources.clients}
         found: dict[str, None] = {}
-        for one in self._asking(caller, subject).policies:
+        for one in self.asking(caller, subject).policies:
             actions = one.reach.actions
             if one.id in own or (actions is not None and actions.isdisjoint((action, ADMIN))):
                 continue

@@ -15,6 +15,7 @@ Rules:
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -106,7 +107,7 @@ class PolicyAuthorizer:
             kept,
         )
         if not verdict.allowed:
-            if self._policies.lists(caller, subject, name):
+            if self._policies.listing.lists(caller, subject, name):
                 raise CallerForbidden(reason=verdict.reason)
             raise CredentialUnknown(reason=verdict.reason)
         decision = Decision(credential, verdict.policies, lasting=not reads)
@@ -173,13 +174,20 @@ class PolicyAuthorizer:
             self._verdicts.put(caller, key, _Kept(reads, verdict))
         return verdict, reads
 
-    def credentials(self, principal: Principal) -> tuple[CredentialKey, ...]:
+    async def credentials(self, principal: Principal) -> tuple[CredentialKey, ...]:
         """See ``Authorizer.credentials``: what some tool, time or address could open."""
         caller, grant = principal.caller.name, principal.grant
         subject = None if grant is None else grant.subject
         seen = self._visible.get(caller, subject)
-        if seen is None:
-            seen = tuple(self._keys[name] for name in self._policies.visible(caller, subject))
+        while seen is None:
+            generation, names = self.generation, set[str]()
+            for some in self._policies.listing.look(caller, subject):
+                names |= some
+                await asyncio.sleep(0)
+            if generation != self.generation:  # by what was decided before: anew
+                seen = self._visible.get(caller, subject)
+                continue
+            seen = tuple(self._keys[name] for name in sorted(names))
             if self._most:
                 self._visible.put(caller, subject, seen)
         return seen

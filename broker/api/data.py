@@ -180,7 +180,7 @@ class _Routes:
         if said.wait is None:
             answer = self._service.handout(principal, name, asked, if_none_match=condition)
             if answer is not None:
-                await self._service.synced(answer)
+                await self._service.synced(answer, principal, name, asked)
                 return Prepared(answer.status, answer.headers, answer.body)
         answer = await unless_gone(
             request,
@@ -188,7 +188,7 @@ class _Routes:
                 principal, name, asked, if_none_match=condition, wait=said.wait
             ),
         )
-        await self._service.synced(answer)
+        await self._service.synced(answer, principal, name, asked)
         return Prepared(answer.status, answer.headers, answer.body)
 
     async def report_credential(self, request: Request) -> Response:
@@ -210,7 +210,7 @@ class _Routes:
 
     async def whoami(self, request: Request) -> Response:
         principal, _, _ = await self.who(request)
-        return document(self._service.whoami(principal))
+        return document(await self._service.whoami(principal))
 
     async def stream_events(self, request: Request) -> Response:
         principal, _, _ = await self.who(request)

@@ -1,10 +1,13 @@
 """``broker check``: does every layer between this pod and each secret hold?
 
-Duty: ask Vault's health, log in, read each credential once, undo what that made.
-Not its duty: naming the broken layer (``diagnosis``), printing (``cli``).
+Duty: ask Vault's health, log in, read each credential and the documents of scoped tokens once,
+undo what that made.
+Not its duty: those documents (``check_tokens``), naming the broken layer (``diagnosis``),
+printing (``cli``).
 Rules:
 
-* one line for Vault, the login and each credential; none holds a value;
+* one line for Vault, the login, each credential and what replicas share of scoped tokens; none
+  holds a value. Nothing is written, so a key that the first broker makes may be missing;
 * a lease is revoked as soon as it was looked at, the Vault token at the end, however it
   ends; a token given by file is never revoked;
 * when Vault stops answering nothing more is asked.
@@ -13,13 +16,15 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum, auto
 from math import inf
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 from broker.app import diagnosis, diagnosis_login, translate
+from broker.app.check_tokens import look
 from broker.app.diagnosis import Diagnosis
 from broker.app.diagnosis_login import Claims
 from broker.app.vault import vault_login
@@ -44,10 +49,12 @@ from broker.errors import (
     VaultUnreachable,
 )
 from broker.secret import SecretValue
-from broker.settings.domain import CredentialSettings, Settings
+from broker.settings.domain import CredentialSettings, Settings, SourceSettings
 from broker.vault.generation import Generation
 from broker.vault.interface import LeaseGrant, MountInfo, MountPort, TokenGrant, VaultPort
 from broker.vault.login import read_token
+
+TOKENS: Final = "scoped tokens"
 
 
 class CheckPort(VaultPort, MountPort, Protocol):
@@ -68,7 +75,7 @@ class Line:
     """One thing that was checked."""
 
     subject: str
-    """``vault``, ``login``, ``clean-up`` or the name of a credential."""
+    """``vault``, ``login``, ``scoped tokens``, ``clean-up`` or the name of a credential."""
     text: str
     """What was found; the diagnosis's sentence when something is broken."""
     broken: Diagnosis | None = None
@@ -111,6 +118,7 @@ class Check:
                 failed = await self._credential(credential, grant, own=login.own)
                 silent = failed if isinstance(failed, VaultUnreachable) else None
                 good &= failed is None
+            good &= await self._tokens(grant, silent)
         finally:
             await self._clean_up(grant, own=login.own)
         return Outcome.OK if good else Outcome.CREDENTIAL
@@ -188,14 +196,7 @@ class Check:
             else:
                 snapshot = await self._lease(spec, spec.source, grant, own=own)
         except BrokerError as error:
-            info = await self._mount(settings, grant, error)
-            broken = diagnosis.of_credential(
-                error,
-                settings.source,
-                mount_kind=info.kind if info else "",
-                mount_version=info.kv_version if info else None,
-            )
-            self._report(settings.name, broken)
+            self._report(settings.name, await self._diagnose(settings.source, grant, error))
             return error
         expiry, wall = snapshot.own_expiry_wall, self._clock.wall()
         text = _described(settings, snapshot)
@@ -249,15 +250,41 @@ class Check:
             except VaultError as error:
                 self._unrevoked.append(error)
 
-    async def _mount(
-        self, settings: CredentialSettings, grant: TokenGrant, error: BrokerError
-    ) -> MountInfo | None:
-        if settings.source.kind != "kv" or not isinstance(error, VaultRefused):
-            return None
-        try:
-            return await self._port.mount_info(grant.token, path=settings.source.mount)
-        except VaultError:
-            return None
+    async def _diagnose(
+        self, source: SourceSettings, grant: TokenGrant, error: BrokerError
+    ) -> Diagnosis:
+        info: MountInfo | None = None
+        if source.kind == "kv" and isinstance(error, VaultRefused):
+            with suppress(VaultError):
+                info = await self._port.mount_info(grant.token, path=source.mount)
+        return diagnosis.of_credential(
+            error,
+            source,
+            mount_kind=info.kind if info else "",
+            mount_version=info.kv_version if info else None,
+        )
+
+    # --- scoped tokens ------------------------------------------------------------
+
+    async def _tokens(self, grant: TokenGrant, silent: VaultUnreachable | None) -> bool:
+        """Read what replicas share, if they do; False when it is broken."""
+        settings = self._settings.tokens
+        if settings.store != "shared":
+            return True
+        if silent is not None:
+            self._report(TOKENS, diagnosis.of_silence(silent))
+            return False
+        found = await look(
+            self._port,
+            grant.token,
+            settings,
+            lambda source, error: self._diagnose(source, grant, error),
+        )
+        if isinstance(found, Diagnosis):
+            self._report(TOKENS, found)
+            return False
+        self._emit(Line(TOKENS, found))
+        return True
 
     # --- the end ------------------------------------------------------------------
 

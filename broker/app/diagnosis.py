@@ -12,7 +12,7 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final, Literal
 
@@ -199,6 +199,22 @@ def _api_path(source: SourceSettings, version: Literal[1, 2]) -> str:
     if source.kind != "kv":
         return source.path
     return f"{source.mount}/data/{source.path}" if version == 2 else f"{source.mount}/{source.path}"
+
+
+def of_shared_tokens(error: BrokerError, read: Diagnosis | None = None) -> Diagnosis:
+    """What replicas share of scoped tokens cannot be used.
+
+    Args:
+        error: of reading it.
+        read: what is wrong with the path, when it is not the document itself.
+    """
+    if read is None:
+        return Diagnosis(Layer.VALUE, str(error), error.remedy)
+    if read.layer is Layer.POLICY:
+        return replace(read, remedy="Take over what 'broker policy vault' prints for tokens.path.")
+    if read.layer in {Layer.MOUNT, Layer.KV_VERSION}:
+        return replace(read, remedy="Let tokens.mount be a mount of KV version 2.")
+    return read
 
 
 def of_own_expiry(ago: float) -> Diagnosis:

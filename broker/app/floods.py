@@ -1,12 +1,14 @@
-"""Floods of failed authentications, told once they are over.
+"""Floods of refusals, told once they are over.
 
-Duty: record failures over the limit that have no record yet, about once a minute and at the stop.
-Not its duty: counting and limiting (``access.failed_authentications``).
+Duty: record refusals that share a record and have none yet (failed authentications over the
+limit, hand-outs over one, scoped tokens that are none), about once a minute and at the stop.
+Not its duty: counting (``access.failed_authentications``, ``audit.sharing``), limiting.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable, Iterator
 from typing import Final, Protocol
 
 from broker.access.failed_authentications import FailedAuthentications
@@ -26,17 +28,40 @@ class Recorder(Protocol):
         ...
 
 
-async def record_floods(failures: FailedAuthentications, recorder: Recorder, clock: Clock) -> None:
+class Sharing(Protocol):
+    """Whoever lets refusals share records."""
+
+    def write_shared(self, *, everything: bool = False) -> Iterator[None]:
+        """Write one record a step, of those whose period is over."""
+        ...
+
+
+async def record_floods(
+    failures: FailedAuthentications, recorder: Recorder, clock: Clock, *sharing: Sharing
+) -> None:
     """Tell for ever; a named task of ``run``."""
     while True:
         await clock.sleep(PERIOD)
-        for number, (peer, count) in enumerate(failures.ended(), 1):
-            recorder.record_flood(peer, count)
+        for number, _ in enumerate(_records(failures, recorder, sharing), 1):
             if number % SLICE == 0:
                 await asyncio.sleep(0)
 
 
-def tell_floods(failures: FailedAuthentications, recorder: Recorder) -> None:
+def tell_floods(failures: FailedAuthentications, recorder: Recorder, *sharing: Sharing) -> None:
     """Record all that have no record yet, at the stop, when nobody waits for an answer."""
-    for peer, count in failures.ended(everything=True):
+    for _ in _records(failures, recorder, sharing, everything=True):
+        pass
+
+
+def _records(
+    failures: FailedAuthentications,
+    recorder: Recorder,
+    sharing: Iterable[Sharing],
+    *,
+    everything: bool = False,
+) -> Iterator[None]:
+    for peer, count in failures.ended(everything=everything):
         recorder.record_flood(peer, count)
+        yield
+    for one in sharing:
+        yield from one.write_shared(everything=everything)

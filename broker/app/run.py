@@ -20,7 +20,7 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from random import SystemRandom
 from typing import Final
 
@@ -29,7 +29,7 @@ from broker.api.listeners import Listener, tend
 from broker.app import translate
 from broker.app.build import Broker, build
 from broker.app.ending import Ending
-from broker.app.floods import record_floods, tell_floods
+from broker.app.floods import Sharing, record_floods, tell_floods
 from broker.app.narrowing import narrowed
 from broker.app.process import freeze_imports, harden
 from broker.app.reload import Reload
@@ -186,7 +186,8 @@ async def _start(broker: Broker, tasks: Tasks, reload: Reload) -> None:
     for name, work in broker.rotation.tasks() if broker.rotation else ():
         tasks.start(name, work)
     tasks.start("audit head", broker.audit_head.run())
-    tasks.start("floods", record_floods(broker.failures, broker.service, broker.clock))
+    floods = record_floods(broker.failures, broker.service, broker.clock, *_sharing(broker))
+    tasks.start("floods", floods)
     tasks.start("reload", reload.run())
     broker.health.started = True
     log.info("started", extra={"ready": broker.health.ready()})
@@ -213,11 +214,17 @@ async def shut_down(broker: Broker, tasks: Tasks, ending: Ending) -> None:
             await broker.vault.aclose()
     except TimeoutError:
         log.warning("stopping: late answers of Vault are left to expire")
-    tell_floods(broker.failures, broker.service)
+    tell_floods(broker.failures, broker.service, *_sharing(broker))
     broker.trail.stopped(reason=ending.reason or "cancelled", exit_code=ending.exit_code)
     broker.audit_head.tell()
     await broker.audit.close(deadline)
     await _stop([*broker.admin, *broker.operations], deadline)
+
+
+def _sharing(broker: Broker) -> Iterator[Sharing]:
+    yield broker.service
+    if broker.tokens is not None:
+        yield broker.tokens.records
 
 
 async def _stop(listeners: list[Listener], deadline: float) -> None:

@@ -52,6 +52,7 @@ class Tokens:
 
     store: TokenStore
     desk: TokenDesk
+    records: TokenLog
 
     def tasks(self) -> Iterator[tuple[str, Coroutine[Any, Any, None]]]:
         """What runs for ever, by name."""
@@ -86,7 +87,7 @@ def build_tokens(settings: Settings, parts: Parts) -> Tokens | None:
         max_life=configured.max_life,
         clients=settings.clients,
     )
-    return Tokens(store, desk)
+    return Tokens(store, desk, records)
 
 
 def _store(configured: TokenSettings, parts: Parts, records: TokenLog) -> TokenStore:

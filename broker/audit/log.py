@@ -1,7 +1,8 @@
 """The audit log: each line is written, by write(2), before its answer leaves.
 
 Duty: append lines to a file or to standard output without ever blocking the loop.
-Not its duty: what stands in a line (``record``), the chain (``chain``), where it goes (``sinks``).
+Not its duty: what stands in a line (``record``), the chain (``chain``), where it goes (``sinks``),
+what one write takes (``group``), lines that a full pipe has not taken (``waiting``).
 Rules:
 
 * a line is written, or waits in a bounded buffer for a pipe that is full; else it is refused
@@ -26,15 +27,13 @@ from typing import Final, Literal, Protocol, TypeAlias
 
 from broker.audit.chain import Chain
 from broker.audit.durable import Durable
+from broker.audit.group import Group
 from broker.audit.record import Stamp, gap_line
-from broker.audit.sinks import PIPE_BUF, Sink
+from broker.audit.sinks import Sink
+from broker.audit.waiting import BUFFER, Waiting, Watch
 from broker.clock import Clock
 from broker.errors import AuditUnavailable
 
-BUFFER: Final = 1 << 20
-"""Bytes that may wait for a full pipe: some 3,000 lines."""
-WRITES: Final = 32
-"""Writes in one go while the buffer empties, to stay far below 1 ms on the loop."""
 GROUP: Final = 16
 """Staged lines written together at most. They fill one write to a pipe, so that more would save
 nothing; with its answer a line takes 20 to 40 microseconds."""
@@ -86,24 +85,18 @@ class AuditLog:
         self._clock = clock
         self._metrics = metrics
         self._on_failure = on_failure
-        self._limit = buffer
         self._stamp = Stamp()
         self._chain = chain
         self._staged: list[tuple[bytes, Settle]] = []
         """Lines of this turn of the loop."""
-        self._waiting: deque[bytes] = deque()
+        self._waiting = Waiting(buffer)
         """Accepted lines that a full pipe has not taken."""
-        self._bytes = 0
-        """Their size."""
-        self._begun = 0
-        """Bytes of the first one that the target already has."""
         self._lost = 0
         """Lines that went unwritten since the last gap record."""
         self._losses = 0
         """Lines that went unwritten in all."""
         self._failing = False
-        self._loop: asyncio.AbstractEventLoop | None = None
-        """The loop that watches for the pipe to be writable."""
+        self._watch = Watch(self._on_writable)
         self._sink = self._opened()
         self._former: list[Sink] = []
         """Targets that were left and not synced yet."""
@@ -198,66 +191,41 @@ class AuditLog:
         Raises:
             OSError: not all of them; also ``BlockingIOError``.
         """
-        marks: list[tuple[int, bytes]] = []
-        ends: list[int] = []
-        sealed: list[bytes] = []
-        size = 0
-        for line in waiting:
-            if self._chain is not None:
-                marks.append(self._chain.mark())
-                line = self._chain.seal(line)  # noqa: PLW2901 - the same line, sealed
-            size += len(line)
-            if sealed and size > PIPE_BUF:
-                if self._chain is not None:
-                    self._chain.back_to(marks.pop())
-                break
-            sealed.append(line)
-            ends.append(size)
-        data = b"".join(sealed)
-        written, trouble = self._write(data)
-        whole = len(ends) if trouble is None else sum(end <= written for end in ends)
-        for _ in range(whole):
+        group = Group(waiting, self._chain)
+        group.write(self._sink)
+        trouble, begun, accepted = group.trouble, group.begun, group.whole
+        for _ in range(accepted):
             waiting.popleft()
             outcomes.append(None)
             self._count_written()
         if trouble is None:
             return
-        begun = written - (ends[whole - 1] if whole else 0)
-        if isinstance(trouble, BlockingIOError) and begun:
-            # A pipe has a piece of this line: it must get the rest.
-            self._begun = begun
-            self._keep(sealed[whole])
-            self._count_buffered()
+        if begun and (piece := self._kept_piece(group, trouble)):
             waiting.popleft()
             outcomes.append(None)
-            whole += 1
-        elif begun and begun == len(sealed[whole]) - 1:
-            # All but its line end is there: whoever reads it takes it for whole, and so do we.
-            self._keep(b"\n")
-            self._count_written()
-            waiting.popleft()
-            outcomes.append(None)
-            whole += 1
-            begun = 0
-        if self._chain is not None and whole < len(marks):
-            self._chain.back_to(marks[whole])
-        if begun and not isinstance(trouble, BlockingIOError):
+            accepted += 1
+        group.give_back(accepted)
+        if begun and not piece:
             self._close_piece()
         raise trouble
 
-    def _write(self, data: bytes) -> tuple[int, OSError | None]:
-        """Write all of ``data`` if it can be; how much was written, and what stood in the way."""
-        written = 0
-        try:
-            while written < len(data):
-                written += self._sink.write(data[written:] if written else data)
-        except OSError as error:
-            return written, error
-        return written, None
+    def _kept_piece(self, group: Group, trouble: OSError) -> bool:
+        """Accept a line of which the target has a piece, if it can get the rest."""
+        line = group.sealed[group.whole]
+        if isinstance(trouble, BlockingIOError):
+            self._waiting.keep(line, begun=group.begun)
+            self._count_buffered()
+            return True
+        if group.begun == len(line) - 1:
+            # All but its line end is there: whoever reads it takes it for whole, and so do we.
+            self._waiting.keep(b"\n")
+            self._count_written()
+            return True
+        return False
 
     def _close_piece(self) -> None:
         """The target ends in a piece of a refused line: before all else, end it and say so."""
-        self._keep(b"\n" + self._sealed(gap_line(self._stamp(self._clock.wall()), 0)))
+        self._waiting.keep(b"\n" + self._sealed(gap_line(self._stamp(self._clock.wall()), 0)))
 
     def _sealed(self, line: bytes) -> bytes:
         return line if self._chain is None else self._chain.seal(line)
@@ -274,16 +242,16 @@ class AuditLog:
             return self._failed(trouble)
         mark = None if self._chain is None else self._chain.mark()
         sealed = self._sealed(line)
-        if self._waiting and self._bytes + len(sealed) > self._limit:
+        if not self._waiting.has_room(len(sealed)):
             if self._chain is not None and mark is not None:
                 self._chain.back_to(mark)
             return self._failed(None)
-        self._keep(sealed)
+        self._waiting.keep(sealed)
         self._count_buffered()
         return None
 
     def _count_buffered(self) -> None:
-        self._watch()
+        self._watch.begin(self._sink)
         self._metrics.audit_record("buffered")
 
     @property
@@ -329,29 +297,15 @@ class AuditLog:
             AuditUnavailable: it cannot be opened; the old one stays in use.
         """
         sink = self._opened()
-        self._unwatch()
+        self._watch.end()
         if self._durable is None:
             self._sink.close()
         else:
             self._former.append(self._sink)
         self._sink = sink
-        self._begin_anew()
+        self._waiting.begin_anew()
         if not self.flush():
-            self._watch()
-
-    def _begin_anew(self) -> None:
-        """A piece of a line stayed in the old target, which may be the new one too."""
-        if not self._begun:
-            return
-        line = self._waiting.popleft()
-        self._bytes -= len(line)
-        if self._begun == len(line) - 1:
-            line = b"\n"  # a record that is whole is not repeated
-        elif line.startswith(b"\n"):
-            line = line[1:]  # what it had to close is closed
-        self._waiting.appendleft(line)
-        self._bytes += len(line)
-        self._begun = 0
+            self._watch.begin(self._sink)
 
     async def close(self, deadline: float) -> int:
         """Write what waits, until ``deadline`` (``Clock.now()``) at the latest, and close.
@@ -364,7 +318,7 @@ class AuditLog:
             await self._clock.sleep(RETRY)
         if self._durable is not None:
             self._durable.close()
-        self._unwatch()
+        self._watch.end()
         for sink in (*self._former, self._sink):
             sink.close()
         if self._waiting:
@@ -384,29 +338,12 @@ class AuditLog:
             BlockingIOError: some of it still waits.
             OSError: the target fails.
         """
-        self._drain()
+        self._waiting.write(self._sink)
         if self._lost:
-            self._keep(self._sealed(gap_line(self._stamp(self._clock.wall()), self._lost)))
+            self._waiting.keep(self._sealed(gap_line(self._stamp(self._clock.wall()), self._lost)))
             self._lost = 0
-            self._drain()
-
-    def _drain(self) -> None:
-        for _ in range(WRITES):
-            if not self._waiting:
-                self._unwatch()
-                return
-            line = self._waiting[0]
-            self._begun += self._sink.write(line[self._begun :])
-            if self._begun == len(line):
-                self._waiting.popleft()
-                self._bytes -= len(line)
-                self._begun = 0
-        if self._waiting:
-            raise BlockingIOError
-
-    def _keep(self, line: bytes) -> None:
-        self._waiting.append(line)
-        self._bytes += len(line)
+            self._waiting.write(self._sink)
+        self._watch.end()
 
     def _failed(self, error: OSError | None) -> AuditUnavailable | None:
         reason = "nobody reads the pipe" if error is None else error.strerror or "it failed"
@@ -423,26 +360,10 @@ class AuditLog:
         refusal.__cause__ = error
         return refusal
 
-    def _watch(self) -> None:
-        """Go on by ourselves once the pipe is read, when a loop runs."""
-        if self._loop is not None:
-            return
-        try:
-            loop = asyncio.get_running_loop()
-            loop.add_writer(self._sink.fileno(), self._on_writable)
-        except (RuntimeError, OSError):  # no loop, or nothing that can be waited on
-            return
-        self._loop = loop
-
     def _on_writable(self) -> None:
         try:
             self._catch_up()
         except BlockingIOError:
             return
         except OSError:  # a broken pipe is "writable" for ever: leave it to the next append
-            self._unwatch()
-
-    def _unwatch(self) -> None:
-        if self._loop is not None:
-            self._loop.remove_writer(self._sink.fileno())
-            self._loop = None
+            self._watch.end()

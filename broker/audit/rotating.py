@@ -2,15 +2,17 @@
 
 Duty: rename ``audit.log`` to ``audit.log.1``, that to ``audit.log.2`` and so on; begin the
 new file with the head of the chain so far.
-Not its duty: lines and chain (``log``), opening what is no file (``sinks``).
+Not its duty: lines and chain (``log``), opening what is no file (``sinks``), moving the names of
+older files (``older``).
 Rules:
 
 * rotation stands between two lines, never within one;
-* the new file is open and has its first line before any name moves, so most of what can
-  fail has failed by then. Whatever fails all the same, the old file is written on: no record
-  is lost for a name. It is told once, and tried again after some more bytes;
-* nothing on the loop waits for a disk longer than names need: the oldest file is freed
-  by a thread.
+* the loop waits for two names, however many files stay: shortly before a file is full a thread
+  frees ``audit.log.1`` and opens the next file. While it has not, the full one is written on;
+* the new file has its first line before the names move, so most of what can fail has failed by
+  then. Whatever fails all the same, the old file is written on: no record is lost for a name.
+  It is told once, and tried again after some more bytes;
+* a process that ends in between leaves files in order, at most with a number left out.
 """
 
 from __future__ import annotations
@@ -19,20 +21,21 @@ import errno
 import logging
 import os
 import re
-import threading
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from broker.audit.descriptors import FLAGS, MODE, READ, File, read_end
+from broker.audit.descriptors import File, read_end
 from broker.audit.files import numbered
 from broker.audit.lifecycle import head_line
 from broker.audit.links import link_of
+from broker.audit.older import Room
 
 LAST: Final = 8 << 10
 """Bytes read at the end of a full file: the last line is in them."""
 PARTS: Final = 16
-"""A rotation that failed is tried again when the file has grown by this part of its size."""
+"""Room is made when this part of a file is left, and when one that could not be rotated has
+grown by it."""
 
 _TIME: Final = re.compile(rb'^\{"time":"([0-9TZ:.-]{1,40})"')
 
@@ -54,18 +57,24 @@ class RotatingFile(File):
         self, path: str, descriptor: int, *, max_bytes: int, keep: int, sync: bool = False
     ) -> None:
         super().__init__(path, descriptor)
-        self._max, self._keep, self._syncs = max_bytes, keep, sync
+        self._max, self._syncs = max_bytes, sync
         self._limit = max_bytes
         self._boundary = not self._torn
         """The file ends with a whole line."""
         self._left: list[int] = []
         """Files that are full and not synced."""
         self._failing = False
+        self._room = Room(path, keep)
+        if self._size > self._limit - self._max // PARTS:
+            self._room.make()
 
     def write(self, data: bytes) -> int:
         """See ``Sink.write``."""
-        if self._boundary and self._size and self._size + len(data) > self._limit:
-            self._rotate()
+        after = self._size + len(data)
+        if after > self._limit - self._max // PARTS:
+            self._room.make()
+            if self._boundary and self._size and after > self._limit:
+                self._rotate()
         written = super().write(data)
         self._size += written
         if written:
@@ -78,6 +87,7 @@ class RotatingFile(File):
             for descriptor in self._left:
                 os.close(descriptor)
             self._left = []
+        self._room.close()
         super().close()
 
     def _take(self) -> list[int]:
@@ -87,14 +97,11 @@ class RotatingFile(File):
     # --- making room ----------------------------------------------------------------------
 
     def _rotate(self) -> None:
-        new = Path(self._path + ".new")
         try:
-            descriptor, size = self._begin(new)
-            try:
-                self._rename(new)
-            except OSError:
-                _abandon(descriptor, new)
-                raise
+            with self._room.taken() as descriptor:
+                if descriptor is None:
+                    return  # a thread is at it
+                size = self._change_to(descriptor)
         except OSError as error:
             self._put_off(error)
             return
@@ -105,25 +112,25 @@ class RotatingFile(File):
                 os.close(self._descriptor)
             self._descriptor, self._named = descriptor, True
         self._size, self._limit = size, self._max
+        self._room.tidy()
         if self._failing:
             self._failing = False
             log.warning("the audit file is rotated again")
 
-    def _begin(self, new: Path) -> tuple[int, int]:
-        """Open the new file and write its first line; its descriptor and size.
+    def _change_to(self, descriptor: int) -> int:
+        """Give the new file its first line and its name; returns its size.
 
         Raises:
-            OSError: one of both is not possible.
+            OSError: it has neither.
         """
-        head = self._head()
-        new.unlink(missing_ok=True)  # of a process that ended in the middle
-        descriptor = os.open(new, FLAGS | os.O_EXCL, MODE)
         try:
+            head = self._head()
             _write_all(descriptor, head)
+            self._rename()
         except OSError:
-            _abandon(descriptor, new)
+            self._room.give_back(descriptor)
             raise
-        return descriptor, len(head)
+        return len(head)
 
     def _head(self) -> bytes:
         """The first line of the next file; empty when the last line here has no link.
@@ -143,29 +150,19 @@ class RotatingFile(File):
             chain=link.chain,
         )
 
-    def _rename(self, new: Path) -> None:
-        """Move all names by one.
+    def _rename(self) -> None:
+        """Give the new file its name.
 
         Raises:
-            OSError: some did not move; the file that is written has its name again.
+            OSError: it has not got it; the file that is written has its name again.
         """
-        held = None
-        with suppress(OSError):
-            held = os.open(numbered(self._path, self._keep), READ)
+        full = Path(self._path).replace(numbered(self._path, 1))
         try:
-            for number in range(self._keep - 1, 0, -1):
-                with suppress(FileNotFoundError):
-                    Path(numbered(self._path, number)).replace(numbered(self._path, number + 1))
-            full = Path(self._path).replace(numbered(self._path, 1))
-            try:
-                new.replace(self._path)
-            except OSError:
-                with suppress(OSError):
-                    full.replace(self._path)
-                raise
-        finally:
-            if held is not None:  # the last hold on a large file: freeing it takes a while
-                threading.Thread(target=os.close, args=(held,), name="old audit file").start()
+            self._room.new.replace(self._path)
+        except OSError:
+            with suppress(OSError):
+                full.replace(self._path)
+            raise
 
     def _put_off(self, error: OSError) -> None:
         self._limit = self._size + max(1, self._max // PARTS)
@@ -180,9 +177,3 @@ class RotatingFile(File):
 def _write_all(descriptor: int, line: bytes) -> None:
     if line and os.write(descriptor, line) != len(line):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-
-def _abandon(descriptor: int, path: Path) -> None:
-    os.close(descriptor)
-    with suppress(OSError):
-        path.unlink()

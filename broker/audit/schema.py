@@ -237,7 +237,7 @@ MEMBERS: Final[Mapping[str, tuple[Mapping[str, Any], str]]] = {
     "exit_code": (_NUMBER, "what the process ends with; absent when an error ends it"),
     "count": (
         _NUMBER,
-        "how many failed authentications of one peer this record stands for, when it is a flood",
+        "how many refusals alike this record stands for, itself included; absent: one",
     ),
     "lost": (
         _NUMBER,

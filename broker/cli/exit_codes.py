@@ -48,7 +48,8 @@ MEANINGS: Final[Mapping[ExitCode, str]] = {
     ExitCode.DENIED: "`broker policy explain`: it is refused. `broker policy test`: a case "
     "does not hold.",
     ExitCode.USAGE: "Wrong arguments.",
-    ExitCode.CREDENTIAL: "`broker check`: a credential cannot be read: policy, mount, path, value.",
+    ExitCode.CREDENTIAL: "`broker check`: a credential, or what replicas share of scoped tokens, "
+    "cannot be read: policy, mount, path, value.",
     ExitCode.NO_INPUT: "`broker audit verify`, `broker explain`: a file cannot be read, or no "
     "record names the request.",
     ExitCode.BROKER: "`broker rotate`, `broker rotation`, `broker token`: no broker answers at the "

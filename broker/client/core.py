@@ -40,6 +40,8 @@ LONGEST_PAUSE: Final = 1.0
 """Seconds between attempts to reach the broker: doubled from the first to the longest."""
 RETRY_FOR: Final = 2.0
 """Seconds to go on trying once the broker has been met: it may be restarting."""
+LONGEST_REQUEST_ID: Final = 128
+"""Characters that the broker takes of an MCP request's id; agents choose longer ones."""
 SUBJECT_VALUES: Final = 1024
 """Values held for subjects at most: their number is not bounded by a configuration."""
 
@@ -268,7 +270,8 @@ class Core:
         if work.tool:
             headers.append((names.TOOL, quote(work.tool, safe="/:@ ")))
         if work.request_id:
-            headers.append((names.MCP_REQUEST_ID, quote(work.request_id, safe="/:@")))
+            told = quote(work.request_id, safe="/:@")[:LONGEST_REQUEST_ID]
+            headers.append((names.MCP_REQUEST_ID, told))
         if work.subject is not None:
             headers.append((names.SUBJECT_TOKEN, work.subject.token.reveal()))
         return headers

@@ -26,11 +26,10 @@ from broker.errors import CallerForbidden, InsufficientScope, RequestMalformed
 from broker.handout.records import Records
 from broker.handout.request import LONGEST, Request
 from broker.protocol.models import DecisionDocument, DecisionsDocument
+from broker.protocol.names import LONGEST_ASSERTED
 from broker.protocol.scopes import covers, tool_scope
 
 MOST_TOOLS: Final = 256
-LONGEST_SUBJECT: Final = 512
-"""Characters of issuer and subject together."""
 SLICE: Final = 8
 """Tools decided about in one turn of the loop."""
 _MEMBERS: Final = frozenset(("action", "tools", "subject", "address", "arguments", "overview"))
@@ -83,7 +82,7 @@ def _subject(said: object) -> str:
         raise RequestMalformed("iss and sub are texts.")
     # An issuer is an address and has no bar, so the first one parts them.
     asserted = f"{issuer}|{subject}"
-    if "|" in issuer or len(asserted) > LONGEST_SUBJECT or not asserted.isprintable():
+    if "|" in issuer or len(asserted) > LONGEST_ASSERTED or not asserted.isprintable():
         raise RequestMalformed("iss and sub are short and printable.")
     return asserted
 

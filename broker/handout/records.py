@@ -6,6 +6,8 @@ Rules:
 
 * the line of a hand-out is made here and written by the service, before its answer leaves;
 * a refusal or a report carries no value, so it stands even when its record cannot be written;
+* refusals of one caller by one limit share records (``audit.sharing``): the limit bounds what a
+  flood costs, so its records must too;
 * what a caller claims or asks for by name may hold a key or a scoped token by mistake: masked
   before it is written down. Claims repeat, so they are masked once and remembered until a value
   changes.
@@ -16,7 +18,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from broker.access.principal import Principal
 from broker.audit.record import (
@@ -28,6 +30,7 @@ from broker.audit.record import (
     report_line,
     who_fields,
 )
+from broker.audit.sharing import Sharing
 from broker.clock import Clock
 from broker.errors import (
     AuditUnavailable,
@@ -41,6 +44,21 @@ from broker.handout.ports import Audit, Recorder
 from broker.handout.request import Request
 from broker.protocol.token_format import mask_tokens
 
+
+class Limited(NamedTuple):
+    """Refusals by a limit that share their records."""
+
+    client: str
+    credential: str
+    reason: str
+    """Name of the rule."""
+    token_id: str
+    subject: str
+
+
+NOT_CONFIRMED: Final = "record_not_confirmed"
+"""Reason of a refusal after the record of its hand-out."""
+OTHERS: Final = Limited("", "", "others", "", "")
 REMEMBERED: Final = 1024
 """Tool names remembered as masked; more are a caller's play and are masked anew."""
 
@@ -79,6 +97,7 @@ class Records:
         self._mask_values = mask
         self._masked: dict[str, str] = {}
         self._stamp = Stamp()
+        self._limited = Sharing[Limited](clock, others=OTHERS)
 
     def values_changed(self) -> None:
         """A value came: what was harmless may hold it now."""
@@ -120,22 +139,75 @@ class Records:
                 self._metrics.limited(client, name)
         if isinstance(error, AuditUnavailable):
             return
+        if isinstance(error, TooManyRequests):
+            self._over_the_limit(error, request, principal, name)
+        else:
+            self._refusal(error, request, principal, name, count, arguments)
+
+    def _refusal(
+        self,
+        error: Exception,
+        request: Request,
+        principal: Principal | None,
+        name: str,
+        count: int = 1,
+        arguments: Mapping[str, Any] | None = None,
+    ) -> bool:
+        """Write the record; False when it cannot be."""
         # A foreign exception's own words may hold anything: its class must do.
         told = getattr(error, "reason", "") if isinstance(error, BrokerError) else ""
-        reason = told or type(error).__name__
-        self._append(
+        told = told or (NOT_CONFIRMED if isinstance(error, AuditUnavailable) else "")
+        return self._append(
             refusal_line(
                 self._stamp(self._clock.wall()),
                 request.id,
-                client,
+                "" if principal is None else principal.caller.name,
                 self._claims(request, principal),
                 self._mask(name),
-                code,
-                reason,
+                outcome(error),
+                told or type(error).__name__,
                 self._arguments(arguments),
                 count,
             )
         )
+
+    def taken_back(
+        self, error: AuditUnavailable, request: Request, *, principal: Principal, name: str
+    ) -> None:
+        """A hand-out is on record, and nothing left after all: the disk has not confirmed it."""
+        self._metrics.handout(name, principal.caller.name, outcome(error))
+        self._refusal(error, request, principal, name)
+
+    def _over_the_limit(
+        self, error: TooManyRequests, request: Request, principal: Principal | None, name: str
+    ) -> None:
+        client, token_id, subject = "", "", ""
+        if principal is not None:
+            client, token_id = principal.caller.name, principal.token_id
+            subject = principal.subject
+        kind = Limited(client, name, error.reason, token_id, subject)
+        self._limited.count(kind)
+        count = self._limited.due(kind)
+        if count and not self._refusal(error, request, principal, name, count):
+            self._limited.count(kind, count)
+
+    def write_shared(self, *, everything: bool = False) -> Iterator[None]:
+        """Write the records that stand for refusals of a period that is over, one a step."""
+        for kind, count in self._limited.over(everything=everything):
+            subject = kind.subject and self._masked_once(kind.subject)
+            line = refusal_line(
+                self._stamp(self._clock.wall()),
+                "",
+                kind.client,
+                who_fields(token_id=kind.token_id, subject=subject),
+                self._mask(kind.credential),
+                TooManyRequests.code,
+                kind.reason,
+                count=count,
+            )
+            if not self._append(line):
+                self._limited.count(kind, count)
+            yield
 
     def flood(self, peer: str, count: int) -> None:
         """So many failed authentications of a peer had no record of their own."""
@@ -212,8 +284,9 @@ class Records:
             masked = self._masked[text] = self._mask(text)
         return masked
 
-    def _append(self, line: bytes) -> None:
+    def _append(self, line: bytes) -> bool:
         try:
             self._audit.append(line)
         except AuditUnavailable:
-            return  # the log counts and tells
+            return False  # the log counts and tells
+        return True

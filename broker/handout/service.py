@@ -16,7 +16,7 @@ Rules (DESIGN promises 1, 2, 6 and 8):
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from math import inf
 from typing import Final
 
@@ -51,6 +51,7 @@ from broker.protocol.models import (
 
 REVALIDATION: Final = 2.0
 """Seconds a hand-out waits for a value that must be confirmed first."""
+NOT_MODIFIED: Final = 304
 SLICE: Final = 100
 """Lines of a list built in one loop turn."""
 
@@ -145,6 +146,10 @@ class HandoutService:
         """Record failures over the limit that have no record yet."""
         self._records.flood(peer, count)
 
+    def write_shared(self, *, everything: bool = False) -> Iterator[None]:
+        """Record refusals that share a record and have none yet; see ``Records``."""
+        return self._records.write_shared(everything=everything)
+
     def handout(
         self,
         principal: Principal,
@@ -232,13 +237,29 @@ class HandoutService:
         """Whether an answer waits for the disk: then the hot path has none."""
         return self._audit.durable
 
-    async def synced(self, answer: Answer) -> None:
-        """Return when the record of ``answer`` is where it must be.
+    async def synced(
+        self, answer: Answer, principal: Principal, name: str, request: Request
+    ) -> None:
+        """Return when the record of ``answer`` is where it must be; counts what became of it.
+
+        The record of the hand-out is written by then: when nothing may leave after all, a second
+        one with the same request id says so, as far as it can be written.
 
         Raises:
             AuditUnavailable: it is not, or only now that the value may not be used any more;
                 nothing may leave.
         """
+        if not self._audit.durable:
+            return
+        try:
+            await self._confirmed(answer)
+        except AuditUnavailable as refusal:
+            self._records.taken_back(refusal, request, principal=principal, name=name)
+            raise
+        result = "not_modified" if answer.status == NOT_MODIFIED else "ok"
+        self._metrics.handout(name, principal.caller.name, result)
+
+    async def _confirmed(self, answer: Answer) -> None:
         await self._audit.synced()
         if self._clock.now() >= answer.use_until:
             raise AuditUnavailable("The audit record was written too late for its value.")
@@ -333,8 +354,9 @@ class HandoutService:
         if not self._answers.ready(held, now, wall):
             return None
         self._audit.append(self._records.handout_line(held, wall, request_id))
-        key, caller = held.decision.key, held.principal.caller
-        self._metrics.handout(key.name, caller.name, held.result)
+        if not self._audit.durable:  # else it is not known yet whether it leaves
+            key, caller = held.decision.key, held.principal.caller
+            self._metrics.handout(key.name, caller.name, held.result)
         return held.answer
 
     # --- reports and overviews ----------------------------------------------------
@@ -392,15 +414,15 @@ class HandoutService:
     async def credentials(self, principal: Principal) -> CredentialListDocument:
         """What the caller may have and how it stands; never a value."""
         lines: list[CredentialDocument] = []
-        for number, key in enumerate(self._visible(principal), 1):
+        for number, key in enumerate(await self._visible(principal), 1):
             now, wall = self._clock.now(), self._clock.wall()
             lines.append(overview.line(key, self._store.get(key), now=now, wall=wall))
             if number % SLICE == 0:
                 await asyncio.sleep(0)
         return {"credentials": lines}
 
-    def _visible(self, principal: Principal) -> tuple[CredentialKey, ...]:
-        keys = self._authorizer.credentials(principal)
+    async def _visible(self, principal: Principal) -> tuple[CredentialKey, ...]:
+        keys = await self._authorizer.credentials(principal)
         grant = principal.grant
         return keys if grant is None else tuple(k for k in keys if k.name in grant.credentials)
 
@@ -416,7 +438,7 @@ class HandoutService:
             return True  # it may list it, but not use it so
         return True
 
-    def whoami(self, principal: Principal) -> WhoamiDocument:
+    async def whoami(self, principal: Principal) -> WhoamiDocument:
         """Who the caller is and what it may have."""
         caller, grant = principal.caller, principal.grant
         tools = self._authorizer.tools(principal) if grant is None else grant.tools
@@ -424,6 +446,6 @@ class HandoutService:
             "client": caller.name,
             "proof": caller.proof,
             "subject": None if grant is None else grant.subject,
-            "credentials": [key.name for key in self._visible(principal)],
+            "credentials": [key.name for key in await self._visible(principal)],
             "tools": None if tools is None else list(tools),
         }

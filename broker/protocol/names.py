@@ -81,3 +81,6 @@ TOKEN_ISSUER: Final = "urn:mcp-secrets-broker"
 """``iss`` of scoped tokens: the broker that the client asks, whichever it is."""
 REALM: Final = "mcp-secrets-broker"
 """Realm of the bearer challenge (RFC 6750)."""
+
+LONGEST_ASSERTED: Final = 512
+"""Characters of issuer, bar and subject of who shows another issuer's token."""

@@ -16,10 +16,12 @@ LEASED_PATH: Final = "database/creds/orders"
 KV_MOUNT: Final = "secret"
 KV_PATH: Final = "search-api"
 
-_POLICY: Final = f"""
-path "{LEASED_PATH}" {{ capabilities = ["read"] }}
+KV_POLICY: Final = f"""
 path "{KV_MOUNT}/data/{KV_PATH}" {{ capabilities = ["read"] }}
 path "{KV_MOUNT}/metadata/{KV_PATH}" {{ capabilities = ["read"] }}
+"""
+_POLICY: Final = f"""{KV_POLICY}
+path "{LEASED_PATH}" {{ capabilities = ["read"] }}
 path "sys/leases/renew" {{ capabilities = ["update"] }}
 path "sys/leases/revoke" {{ capabilities = ["update"] }}
 """

@@ -21,7 +21,7 @@ import yaml
 from broker.demo.process import Child, PartError, free_port
 from tests.bench.backend import KV_MOUNT, KV_PATH, LEASED_PATH, Backend, pinned
 
-_CLIENT: Final = "bench"
+CLIENT: Final = "bench"
 _TOOL: Final = "list_orders"
 _STEP: Final = 0.002
 """Seconds between two looks at whether a contestant is ready; how exact that time is."""
@@ -53,7 +53,7 @@ def start_broker(backend: Backend, directory: Path, core: int) -> Contestant:
     Raises:
         PartError: it does not become ready.
     """
-    clients = {_CLIENT: {"credentials": ["orders-db", "search-api"]}}
+    clients = {CLIENT: {"credentials": ["orders-db", "search-api"]}}
     return _start_broker("broker", "handout", {"clients": clients}, backend, directory, core)
 
 
@@ -67,9 +67,9 @@ def start_guarded(backend: Backend, directory: Path, core: int) -> Contestant:
     key.write_text("k" * 32)
     key.chmod(0o400)
     guarded = {
-        "clients": {_CLIENT: {}},
+        "clients": {CLIENT: {}},
         "roles": {
-            "reader": {"callers": [_CLIENT], "tools": [_TOOL], "credentials": ["orders-db"]},
+            "reader": {"callers": [CLIENT], "tools": [_TOOL], "credentials": ["orders-db"]},
         },
         "limits": {"rules": {"all": {"rate": "100000/second"}}},
         "audit": {"file": str(directory / "audit.jsonl"), "key_file": str(key)},
@@ -77,6 +77,23 @@ def start_guarded(backend: Backend, directory: Path, core: int) -> Contestant:
     name, case = "broker, policy and limits", "handout_policy"
     contestant = _start_broker(name, case, guarded, backend, directory, core)
     contestant.headers = {**contestant.headers, "Broker-Tool": _TOOL}
+    return contestant
+
+
+def start_beside_a_guard(backend: Backend, directory: Path, core: int) -> Contestant:
+    """With one KV credential, for a guard that asks it; ``urls["base"]`` is its address.
+
+    Raises:
+        PartError: it does not become ready.
+    """
+    source = {"kind": "kv", "mount": KV_MOUNT, "path": KV_PATH}
+    sections = {
+        "clients": {CLIENT: {"credentials": ["search-api"]}},
+        "credentials": {"search-api": {"source": source}},
+    }
+    contestant = _start_broker("broker", "base", sections, backend, directory, core)
+    url = contestant.urls["base"]
+    contestant.urls = {"base": url[: url.index("/v1/")]}
     return contestant
 
 
@@ -112,7 +129,7 @@ def _start_broker(
     argv = [sys.executable, "-m", "broker", "run", "--config", str(file)]
     child = Child(name, argv, log=directory / "broker.log", env=environment(directory))
     ready = _started(child, core, f"http://127.0.0.1:{operations}/readyz")
-    token = (directory / "run" / _CLIENT / "client-token").read_text().strip()
+    token = (directory / "run" / CLIENT / "client-token").read_text().strip()
     return Contestant(
         name,
         child,

@@ -10,12 +10,16 @@ import pytest
 import yaml
 
 from broker.errors import BrokerError
+from broker.settings.domain_tokens import TokenSettings
 from broker.telemetry.metrics import Metrics
 from tests.chart.rendering import CASES, CHART, ROOT, Release, render
 
 DOCUMENT = (ROOT / "docs" / "metrics.md").read_text()
 OTHERS = {"namespace", "pod", "le"}
 """Labels that Prometheus adds."""
+
+
+SHARED = {"tokens": {"store": "shared", "path": "mcp/search/tokens"}}
 
 
 def catalogue() -> dict[str, set[str]]:
@@ -26,8 +30,8 @@ def catalogue() -> dict[str, set[str]]:
 
 @pytest.fixture(scope="module")
 def release() -> Release:
-    """A release with everything for Prometheus and Grafana."""
-    return render(CASES["all extras"])
+    """A release with everything for Prometheus and Grafana, tokens shared."""
+    return render({**CASES["all extras"], "settings": SHARED})
 
 
 def expressions(release: Release) -> list[str]:
@@ -93,6 +97,23 @@ def test_alerts_are_the_releases_own(release: Release) -> None:
         assert 'namespace="mcp",pod=~"search-.*"' in rule["expr"]
     change = {"metrics": {"prometheusRule": {"enabled": True, "expirySeconds": 321}}}
     assert "- time() < 321" in json.dumps(render(change).one("PrometheusRule"))
+
+
+def test_unread_revocations_alert_where_tokens_are_shared(release: Release) -> None:
+    """At five seconds, half of the default grace; where nothing is shared nobody reads."""
+
+    def alerts(of: Release) -> dict[str, str]:
+        (group,) = of.one("PrometheusRule")["spec"]["groups"]
+        return {rule["alert"]: rule["expr"] for rule in group["rules"]}
+
+    name = "BrokerTokenRevocationsUnread"
+    shared = alerts(release)
+    assert shared[name].endswith(" > 5")
+    assert TokenSettings().revocation_grace == 10
+    enabled = {"metrics": {"prometheusRule": {"enabled": True}}}
+    others: list[dict[str, object]] = [{}, {"tokens": {"store": "pod"}}, {"limits": {}}]
+    for settings in others:
+        assert set(alerts(render({**enabled, "settings": settings}))) == set(shared) - {name}
 
 
 def test_the_scrape_finds_the_port_and_the_pods(release: Release) -> None:

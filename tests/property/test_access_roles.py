@@ -202,7 +202,7 @@ def test_what_is_permitted_is_listed_and_its_tool_told(
         if not policies.decide(one).allowed:
             continue
         if one.action in {"handout", "read_status"}:
-            assert one.resource in policies.visible(one.caller, one.subject)
+            assert one.resource in policies.listing.visible(one.caller, one.subject)
         tools = policies.tools(one.caller, one.subject)
         if one.tool:
             assert tools is None or any(glob(tool, one.tool) for tool in tools)
@@ -231,7 +231,7 @@ def test_what_is_listed_can_be_had(
                     for action in ("handout", "read_status"):
                         if role_allows(open_role, Question(caller, action, name, subject=subject)):
                             expected.add(name)
-            assert set(policies.visible(caller, subject)) == expected
+            assert set(policies.listing.visible(caller, subject)) == expected
 
 
 # --- kept verdicts ---------------------------------------------------------------------
@@ -305,11 +305,11 @@ def test_a_list_of_names_is_each_name_asked_by_itself(
     policies = compiled(found, listed, "\n".join(cedar))
     for caller in (*CALLERS, "stranger"):
         for subject in (None, *SUBJECTS):
-            alone = [name for name in CREDENTIALS if policies.lists(caller, subject, name)]
-            assert policies.visible(caller, subject) == tuple(sorted(alone))
+            alone = [name for name in CREDENTIALS if policies.listing.lists(caller, subject, name)]
+            assert policies.listing.visible(caller, subject) == tuple(sorted(alone))
     for one in asked:
         if one.action in {"handout", "read_status"} and policies.decide(one).allowed:
-            assert policies.lists(one.caller, one.subject, one.resource)
+            assert policies.listing.lists(one.caller, one.subject, one.resource)
 
 
 @settings(max_examples=80, deadline=None)

@@ -242,6 +242,9 @@ class Doors:
         broker.limits.windows.clear()
         broker.limits.configure(*LIMITS[world.limits])
         broker.failures.ended(everything=True)
+        Disk.room = None
+        for _ in broker.service.write_shared(everything=True):
+            pass
         broker.failures.configure(None)
         broker.failures.configure(world.failures)
         Disk.room = world.room

@@ -23,7 +23,7 @@ from broker.audit.sinks import Sink, open_file
 from broker.audit.verify import Verdict, Verifier
 from broker.clock import SystemClock
 from broker.errors import AuditUnavailable
-from tests.support.auditing import KEY, TIME, plain
+from tests.support.auditing import KEY, TIME, plain, settled
 
 LINES = plain(400)
 SIZE = len(Chain(KEY).seal(LINES[0]))
@@ -98,11 +98,13 @@ class World:
             case "reopen":
                 self.log.reopen()
             case "rename":
+                settled()  # who moves files itself does not do so while the broker does
                 files = in_order([str(self.path)])
                 for number, file in enumerate(files):
                     Path(file).rename(numbered(str(self.path), len(files) - number))
                 self.log.reopen()
             case "restart":
+                settled()  # the threads of a process end with it
                 self.log = self._begin()
 
     def _settle(self, refusal: AuditUnavailable | None) -> None:
@@ -170,6 +172,7 @@ def test_what_the_log_wrote_verifies(
             world.room = -1
             while not world.log.flush():
                 pass
+            settled()
             return world
 
         world = asyncio.run(story())

@@ -11,9 +11,13 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from broker.audit.files import in_order
+from broker.cli.exit_codes import ExitCode
+from broker.cli.main import main
 from broker.demo.openbao import OpenBao
 from tests.conftest import KubernetesAuth
 from tests.support.broker_process import BrokerProcess
@@ -26,15 +30,17 @@ ENOUGH = 2000
 """Answers before the kill: many loop turns with several records each."""
 
 
-@pytest.fixture
-def broker(openbao: OpenBao, kubernetes_auth: KubernetesAuth) -> Iterator[BrokerProcess]:
-    """A broker with one key, started."""
+@pytest.fixture(params=[0, 65536], ids=["one file", "rotating"])
+def broker(
+    openbao: OpenBao, kubernetes_auth: KubernetesAuth, request: pytest.FixtureRequest
+) -> Iterator[BrokerProcess]:
+    """A broker with one key, started; its audit file rotates every few hundred hand-outs."""
     with tempfile.TemporaryDirectory(prefix="brk-") as name:
         directory = Path(name)
         jwt = directory / "jwt"
         kubernetes_auth.project(jwt)
         openbao.admin.kv_write("secret", "app/killed", {"api_key": "canary-key-1"})
-        config = {
+        config: dict[str, Any] = {
             "vault": {
                 "address": openbao.address,
                 "auth": {"role": "broker", "token_file": str(jwt)},
@@ -43,7 +49,10 @@ def broker(openbao: OpenBao, kubernetes_auth: KubernetesAuth) -> Iterator[Broker
             "credentials": {
                 "killed": {"source": {"kind": "kv", "mount": "secret", "path": "app/killed"}}
             },
+            "audit": {"file": str(directory / "audit.jsonl")},
         }
+        if request.param:
+            config["audit"] |= {"max_bytes": request.param, "keep": 100}
         process = BrokerProcess(directory, config)
         try:
             process.start()
@@ -111,9 +120,12 @@ def test_every_hand_out_that_left_has_its_record(broker: BrokerProcess) -> None:
     assert broker.stop(signal.SIGKILL) == -signal.SIGKILL
     for caller in load:
         caller.join(PATIENCE)
-    lines = broker.audit_file.read_bytes().splitlines(keepends=True)
+    files = [Path(file) for file in in_order([str(broker.audit_file)])]
+    lines = [line for file in files for line in file.read_bytes().splitlines(keepends=True)]
     assert all(line.endswith(b"}\n") for line in lines)
     recorded = {json.loads(line).get("request_id") for line in lines}
     answered = {one for caller in load for one in caller.begun}
     assert len(answered) >= ENOUGH
     assert answered - recorded == set()
+    assert main(["audit", "verify", str(broker.audit_file)]) == ExitCode.OK
+    assert (len(files) > 5) == ("max_bytes" in broker.config["audit"])

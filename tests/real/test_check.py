@@ -41,6 +41,7 @@ class Configuration:
     tls: str = "{}"
     timeout: str = "30s"
     credentials: dict[str, str] = field(default_factory=dict)
+    more: str = ""
 
     @property
     def token_file(self) -> Path:
@@ -59,6 +60,7 @@ class Configuration:
             + ("credentials:\n" if lines else "credentials: {}\n")
             + "\n".join(lines)
             + f"\nclients: {{one: {{credentials: [{', '.join(self.credentials)}]}}}}\n"
+            + self.more
         )
         return str(file)
 
@@ -334,6 +336,60 @@ def test_a_broken_layer_is_named(
     assert found.code == broken.code
     assert found.lines[-1].startswith(f"FAILED  {broken.subject}: {broken.layer}: ")
     assert broken.words in found.lines[-1]
+    assert found.remedies.strip()
+
+
+SIGNING_KEY = f"{VALUE}-{'k' * 43}"
+SHARED = "tokens: {{store: shared, mount: {mount}, path: {path}}}\n"
+
+
+def test_shared_tokens_are_read_and_nothing_is_written(
+    openbao: OpenBao, configuration: Configuration, check: Check
+) -> None:
+    """Without a key yet, and with one and revocations."""
+    configuration.more = SHARED.format(mount="secret", path="check/tokens")
+    for _ in range(2):
+        found = check(configuration)
+        assert (found.code, found.remedies) == (ExitCode.OK, "")
+        assert found.lines[-1] == (
+            "ok      scoped tokens: secret/check/tokens: no signing key yet, the first broker that "
+            "needs it makes it, no revocations"
+        )
+    openbao.admin.kv_write("secret", "check/tokens/key", {"current": "k1", "k1": SIGNING_KEY})
+    lines = '{"schema":1,"sequence":2}\n["subject","ann",2,9000000000]'
+    openbao.admin.kv_write("secret", "check/tokens/revocations", {"revocations": lines})
+    found = check(configuration)
+    assert found.code == ExitCode.OK
+    assert found.lines[-1] == (
+        "ok      scoped tokens: secret/check/tokens: a signing key, 1 revocation"
+    )
+
+
+@pytest.mark.parametrize(
+    ("mount", "path", "layer", "words"),
+    [
+        ("secret", "other/tokens", "policy", "secret/data/other/tokens/key"),
+        ("kv1", "check/tokens", "KV version", "kv1 is KV version 1"),
+        ("nowhere", "check/tokens", "mount", "nothing is mounted at nowhere"),
+        ("secret", "check/damaged", "value", "does not name the current one"),
+    ],
+)
+def test_a_broken_layer_of_shared_tokens_is_named(
+    openbao: OpenBao,
+    configuration: Configuration,
+    check: Check,
+    mount: str,
+    path: str,
+    layer: str,
+    words: str,
+) -> None:
+    """As for a credential, with the same exit code."""
+    openbao.admin.kv_write("secret", "check/damaged/key", {"current": "k2", "k1": SIGNING_KEY})
+    configuration.more = SHARED.format(mount=mount, path=path)
+    found = check(configuration)
+    assert found.code == ExitCode.CREDENTIAL
+    assert found.lines[-1].startswith(f"FAILED  scoped tokens: {layer}: ")
+    assert words in found.lines[-1]
     assert found.remedies.strip()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import tempfile
 import time
 from collections.abc import Iterator
@@ -15,10 +16,13 @@ from broker.access.tokens.model import LONGEST_LIFE
 from broker.app.vault_policy import hcl, rules
 from broker.audit.schema import json_schema
 from broker.cli.main import main
+from broker.client.aio import Broker
 from broker.demo.openbao import OpenBao
 from broker.settings.load import load
 from tests.conftest import KubernetesAuth
 from tests.support.broker_process import BrokerProcess
+from tests.support.guarded import call_body, call_headers, guarded
+from tests.support.patience import eventually
 
 pytestmark = pytest.mark.real
 
@@ -93,6 +97,16 @@ def introspect(broker: BrokerProcess, token: str) -> bool:
     )
     assert answer.status_code == 200
     return bool(answer.json()["active"])
+
+
+def introspect_id(broker: BrokerProcess, token: str) -> str:
+    """The id that a broker knows a token by."""
+    answer = broker.http.post(
+        "/v1/tokens/introspect",
+        data={"token": token},
+        headers={"Authorization": f"Bearer {broker.token('search-mcp')}"},
+    )
+    return str(answer.json()["jti"])
 
 
 def mint(broker: BrokerProcess, capsys: pytest.CaptureFixture[str], *extra: str) -> str:
@@ -171,3 +185,35 @@ def test_without_vault_closed_after_the_grace_and_open_again(
     while any(use(broker, token).status_code != 200 for broker in replicas):
         assert time.monotonic() < end
         time.sleep(0.1)
+
+
+async def test_a_revocation_elsewhere_reaches_the_events_of_this_replica(
+    replicas: tuple[BrokerProcess, BrokerProcess], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The guard beside this one hears of it, so its cached verdict is beaten and streams end."""
+    one, two = replicas
+    argv = ["--tool", "ping"]
+    ada, other = mint(one, capsys, *argv), mint(one, capsys, *argv)
+    socket = str(one.directory / "admin" / "admin.sock")
+    broker = Broker(f"unix://{two.directory}/run/search-mcp/broker.sock")
+    async with guarded(broker, open_tools=["ping"]) as world:
+        introspection = world.guard._introspection
+        await eventually(lambda: introspection._hearing)
+        async with world.agent(ada, "legacy") as client, world.agent(other, "legacy"):
+            await client.call_tool("ping", {})
+            await eventually(lambda: len(world.guard._streams) == 2)
+            heard = introspection.news
+            identity = introspect_id(two, ada)
+            argv = ["token", "revoke", "--id", identity, "--socket", socket]
+            assert await asyncio.to_thread(main, argv) == 0
+            confirmed = time.monotonic()
+            # An open tool, about which no policy is asked: only the cache stands in the way.
+            async with world.raw(ada) as http:
+                body, headers = call_body("ping"), call_headers("ping")
+                while (await http.post(world.url, json=body, headers=headers)).status_code == 200:
+                    assert time.monotonic() - confirmed < AT_MOST + SLACK
+                    await asyncio.sleep(0.02)
+            assert heard.is_set()
+            await eventually(lambda: len(world.guard._streams) == 1, AT_MOST + SLACK)
+    learned = [one for one in two.audit() if one["kind"] == "token_revoked"]
+    assert [one["token_id"] for one in learned] == [identity]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -19,6 +20,7 @@ from broker.settings.domain import (
     SourceSettings,
     VaultSettings,
 )
+from broker.settings.domain_tokens import TokenSettings
 from broker.vault.interface import MountInfo
 from tests.simulators.clock import EPOCH, VirtualClock
 from tests.simulators.service_account import service_account_jwt
@@ -259,3 +261,110 @@ async def test_a_sealed_vault(story: Story) -> None:
 
     assert await story.check() is Outcome.VAULT
     assert story.broken() == [("vault", Layer.VAULT)]
+
+
+# --- what replicas share of scoped tokens ---------------------------------------------------
+
+SIGNING_KEY = "canary-" + "k" * 43
+
+
+def share(story: Story, **documents: dict[str, str]) -> None:
+    """Tokens are shared; ``documents`` stand below their path."""
+    story.settings = replace(
+        story.settings,
+        credentials={},
+        tokens=TokenSettings(store="shared", path="installation/tokens"),
+    )
+    for name, data in documents.items():
+        story.vault.server.kv.put(f"installation/tokens/{name}", data)
+
+
+async def test_shared_tokens_have_a_line(story: Story) -> None:
+    """How many keys and revocations, and none of them; nothing is written."""
+    entry = '["subject","canary",2,9000000000]'
+    share(
+        story,
+        key={"current": "k1", "k1": SIGNING_KEY, "k0": SIGNING_KEY},
+        revocations={"revocations": f'{{"schema":1,"sequence":2}}\n{entry}'},
+    )
+    assert await story.check() is Outcome.OK
+    assert story.lines[-1] == Line(
+        "scoped tokens", "secret/installation/tokens: 2 signing keys, 1 revocation"
+    )
+    assert story.vault.count("kv_write") == 0
+
+
+async def test_shared_tokens_that_nobody_used_yet(story: Story) -> None:
+    """The first broker makes the key; that it is missing is no fault."""
+    share(story)
+    assert await story.check() is Outcome.OK
+    assert story.lines[-1].text == (
+        "secret/installation/tokens: no signing key yet, the first broker that needs it makes it, "
+        "no revocations"
+    )
+    assert story.vault.count("kv_write") == 0
+
+
+@pytest.mark.parametrize("store", ["pod", "off"])
+async def test_tokens_that_are_not_shared_have_none(
+    story: Story, store: Literal["pod", "off"]
+) -> None:
+    """Nothing of them is in Vault."""
+    story.settings = replace(story.settings, tokens=TokenSettings(store=store))
+    assert await story.check() is Outcome.OK
+    assert "scoped tokens" not in [line.subject for line in story.lines]
+
+
+@pytest.mark.parametrize(
+    ("documents", "words"),
+    [
+        ({"key": {"current": "k1"}}, "does not name the current one"),
+        ({"key": {"current": "k1", "k1": "canary-short"}}, "is too short"),
+        ({"revocations": {"something": "canary"}}, "is damaged"),
+        ({"revocations": {"revocations": "canary"}}, "damaged"),
+    ],
+)
+async def test_a_damaged_document_is_named(
+    story: Story, documents: dict[str, dict[str, str]], words: str
+) -> None:
+    """Brokers would refuse every scoped token by it."""
+    share(story, **documents)
+    assert await story.check() is Outcome.CREDENTIAL
+    assert story.broken() == [("scoped tokens", Layer.VALUE)]
+    assert words in story.lines[-1].text
+
+
+async def test_signing_keys_that_were_deleted(story: Story) -> None:
+    """They can be undeleted; revocations that were are completed by brokers."""
+    share(story, key={"current": "k1", "k1": SIGNING_KEY}, revocations={"revocations": "{}"})
+    story.vault.server.kv.delete("installation/tokens/revocations")
+    story.vault.server.kv.delete("installation/tokens/key")
+    assert await story.check() is Outcome.CREDENTIAL
+    assert story.broken() == [("scoped tokens", Layer.VALUE)]
+    story.vault.server.kv.undelete("installation/tokens/key")
+    story.lines.clear()
+    assert await story.check() is Outcome.OK
+
+
+async def test_a_policy_without_the_shared_documents(story: Story) -> None:
+    """The remedy is the command that prints the lines."""
+    share(story, key={"current": "k1", "k1": SIGNING_KEY})
+    story.vault.server.deny("secret/data/installation/tokens/revocations")
+    assert await story.check() is Outcome.CREDENTIAL
+    assert story.broken() == [("scoped tokens", Layer.POLICY)]
+    broken = story.lines[-1].broken
+    assert broken is not None
+    assert "broker policy vault" in broken.remedy
+
+
+async def test_shared_tokens_are_not_asked_for_in_silence(story: Story) -> None:
+    """After a credential was answered by nothing."""
+    credentials = story.settings.credentials
+    share(story)
+    story.settings = replace(story.settings, credentials=credentials)
+    story.vault.fail(VaultUnreachable(), operation="lease")
+    assert await story.check() is Outcome.CREDENTIAL
+    assert story.broken() == [
+        ("orders-db", Layer.NETWORK),
+        ("scoped tokens", Layer.NETWORK),
+    ]

@@ -9,8 +9,8 @@ from itertools import pairwise
 import pytest
 
 from broker.access.tokens.model import Target, Wish
-from broker.access.tokens.reader import IN_USE, POLL
-from broker.access.tokens.revocations import SKEW
+from broker.access.tokens.reader import IN_USE, PATIENCE, POLL, Reader
+from broker.access.tokens.revocations import SKEW, Revocations
 from broker.access.tokens.signing import CURRENT, KEY_CHARACTERS
 from broker.errors import (
     RevocationFailed,
@@ -111,6 +111,27 @@ async def test_revoked_on_one_and_refused_on_all_within_a_second(target: Target)
         await clock.sleep(0.1)
         assert grant.id in two.records.of("learned")
         assert one.records.of("learned") == []
+
+
+async def test_what_was_revoked_elsewhere_is_told_whole() -> None:
+    """Events and audit name each token, though the walk over all outlasts a reading's time."""
+    clock, told = VirtualClock(), []
+    async with replicas(clock) as (_, (one, two)):
+        await mint(one.store)
+
+        async def learned(revocations: Revocations) -> None:
+            await clock.sleep(2 * PATIENCE)
+            told.append(revocations.sequence)
+
+        reader = Reader(clock=clock, documents=two.documents, grace=10.0, learned=learned)
+        reading = asyncio.create_task(reader.run())
+        await reader.freshen()
+        await one.store.revoke(Target("subject", "alice"))
+        await clock.sleep(POLL + 4 * PATIENCE + 0.1)
+        assert told == [0, reader.revocations.sequence]
+        assert reader.revocations.sequence > 0
+        reading.cancel()
+        await asyncio.wait((reading,))
 
 
 async def test_a_token_that_was_never_shown_is_revoked_too() -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Iterator
 
 from broker.audit import lifecycle, record
 from broker.audit.chain import BEGINNING, chain_of
+from broker.audit.older import THREAD
+from tests.support.patience import PATIENCE
 
 TIME = "2027-01-15T08:00:00.250Z"
 KEY = b"0123456789abcdef0123456789abcdef"
@@ -139,3 +142,10 @@ def chained(
 def plain(count: int) -> list[bytes]:
     """So many hand-outs, each unlike the others."""
     return [handout(TIME, f"r{number}", "c", "", BARE, "ok") for number in range(count)]
+
+
+def settled() -> None:
+    """Wait for the threads that make room for files and give up old ones."""
+    for thread in threading.enumerate():
+        if thread.name == THREAD:
+            thread.join(PATIENCE)

@@ -27,6 +27,7 @@ class BrokerProcess:
         config: sections of the configuration; listeners are filled in.
         environment: variables on top of a bare environment.
         command: ``run`` or ``rotator``.
+        stdout: descriptor for standard output; the log's file when there is none.
     """
 
     def __init__(
@@ -36,6 +37,7 @@ class BrokerProcess:
         environment: Mapping[str, str] | None = None,
         *,
         command: str = "run",
+        stdout: int | None = None,
     ) -> None:
         self.directory = directory
         self.port, self.operations_port = _free_port(), _free_port()
@@ -44,6 +46,7 @@ class BrokerProcess:
         self.log_file = directory / "broker.log"
         self._environment = dict(environment or {})
         self._command = command
+        self._stdout = stdout
         self._config = {
             "listeners": {
                 "socket_directory": str(directory / "run"),
@@ -80,7 +83,7 @@ class BrokerProcess:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "broker", self._command, "--config", str(self.config_file)],
                 stderr=log,
-                stdout=log,
+                stdout=log if self._stdout is None else self._stdout,
                 env=environment,
                 cwd=Path(__file__).parents[2],
             )

@@ -47,11 +47,11 @@ def test_everything_else_is_unknown(caller: Principal, name: str, reason: str) -
     assert str(refusal.value) == str(CredentialUnknown())
 
 
-def test_a_caller_sees_what_it_may_have() -> None:
+async def test_a_caller_sees_what_it_may_have() -> None:
     """In a stable order; nobody sees anything by default."""
-    assert AUTHORIZER.credentials(SEARCH) == (CredentialKey("maps"), CredentialKey("web"))
-    assert AUTHORIZER.credentials(IDLE) == ()
-    assert AUTHORIZER.credentials(STRANGER) == ()
+    assert await AUTHORIZER.credentials(SEARCH) == (CredentialKey("maps"), CredentialKey("web"))
+    assert await AUTHORIZER.credentials(IDLE) == ()
+    assert await AUTHORIZER.credentials(STRANGER) == ()
     assert AUTHORIZER.tools(SEARCH) is None
 
 

@@ -350,13 +350,13 @@ def test_the_service_account_is_known_or_missing() -> None:
 )
 def test_a_caller_sees_what_some_condition_could_open(text: str, seen: tuple[str, ...]) -> None:
     """Tool, time and address are left open; what nothing can open is not seen."""
-    assert compiled(text).visible("shop", None) == seen
+    assert compiled(text).listing.visible("shop", None) == seen
 
 
 def test_strangers_see_nothing() -> None:
     """Nor may they anything."""
     policies = compiled("permit (principal, action, resource);")
-    assert policies.visible("stranger", None) == ()
+    assert policies.listing.visible("stranger", None) == ()
 
 
 @pytest.mark.parametrize(

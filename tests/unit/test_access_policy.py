@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -70,7 +71,7 @@ def test_a_permission_names_its_policies() -> None:
     assert decision.lasting
 
 
-def test_who_can_have_it_otherwise_is_told_so_and_nobody_else() -> None:
+async def test_who_can_have_it_otherwise_is_told_so_and_nobody_else() -> None:
     """Outside, an unknown credential and one that nothing opens look the same."""
     authorizer = PolicyAuthorizer(
         ManualClock(),
@@ -84,7 +85,7 @@ def test_who_can_have_it_otherwise_is_told_so_and_nobody_else() -> None:
     assert refused(authorizer, SHOP, "orders", tool="a") == ("CredentialUnknown", "no_policy")
     assert refused(authorizer, SHOP, "nothing", tool="a") == ("CredentialUnknown", "unknown")
     assert refused(authorizer, SEARCH, "orders", tool="a") == ("CredentialUnknown", "no_policy")
-    assert authorizer.credentials(SHOP) == (CredentialKey("web"),)
+    assert await authorizer.credentials(SHOP) == (CredentialKey("web"),)
 
 
 def test_a_decision_without_changing_conditions_is_kept() -> None:
@@ -153,16 +154,16 @@ def test_tools_are_decided_and_kept_alike() -> None:
     assert authorizer.tools(SEARCH) is None
 
 
-def test_a_new_configuration_empties_the_memory_at_once() -> None:
+async def test_a_new_configuration_empties_the_memory_at_once() -> None:
     """And moves the generation, for those who keep decisions themselves."""
     authorizer = PolicyAuthorizer(ManualClock(), policies(PERMIT + ";"))
     before = authorizer.generation
     assert authorizer.authorize(SHOP, "web", tool="").lasting
-    assert authorizer.credentials(SHOP)
+    assert await authorizer.credentials(SHOP)
     authorizer.configure(policies())
     assert authorizer.generation > before
     assert refused(authorizer, SHOP, "web") == ("CredentialUnknown", "no_policy")
-    assert authorizer.credentials(SHOP) == ()
+    assert await authorizer.credentials(SHOP) == ()
 
 
 def test_forgetting_asks_the_policies_again() -> None:
@@ -201,7 +202,7 @@ def test_the_cache_drops_the_oldest() -> None:
     assert len(cache) == 0
 
 
-def test_kinds_may_change_while_it_runs() -> None:
+async def test_kinds_may_change_while_it_runs() -> None:
     """Lists to policies and back; the generation never stands still or goes back."""
     plain = ListAuthorizer([ClientSpec("search", credentials=("web",))], ["web"])
     current = CurrentAuthorizer(plain)
@@ -211,7 +212,7 @@ def test_kinds_may_change_while_it_runs() -> None:
     seen.append(current.generation)
     assert current.authorize(SHOP, "orders", tool="").key.name == "orders"
     assert current.authorize_tool(SEARCH, "any") == ("clients.search",)
-    assert current.credentials(SEARCH) == (CredentialKey("web"),)
+    assert await current.credentials(SEARCH) == (CredentialKey("web"),)
     assert current.tools(SHOP) is None
     current.use(ListAuthorizer([], ["web"]))
     seen.append(current.generation)
@@ -234,3 +235,48 @@ def test_a_subject_that_its_caller_verified_is_a_subject() -> None:
     for other in (bob, SHOP):
         with pytest.raises(CallerForbidden):
             authorizer.authorize_tool(other, "web_search")
+
+
+def many(text: str, number: int = 60) -> Policies:
+    """Many credentials, each of which a file's policies look at."""
+    return Policies(
+        Sources(
+            clients={"shop": ()},
+            credentials={f"c{each}": Target("kv", "secret", f"a/{each}") for each in range(number)},
+            roles=(),
+            files=(PolicyFile("p.cedar", text),),
+        )
+    )
+
+
+SEES = 'permit (principal in Caller::"shop", action, resource is Credential)'
+
+
+async def test_a_first_list_lets_others_have_the_loop() -> None:
+    """Where policies look at each credential it is made in many turns."""
+    policies = many(SEES + ' when { resource.path like "a/*" };')
+    authorizer = PolicyAuthorizer(ManualClock(), policies)
+    listing = asyncio.create_task(authorizer.credentials(ANN))
+    turns = 0
+    while not listing.done():
+        await asyncio.sleep(0)
+        turns += 1
+    assert len(await listing) == 60
+    assert turns >= 20
+    assert len(await authorizer.credentials(ANN)) == 60  # kept
+
+
+async def test_policies_that_change_while_a_list_is_made_make_it() -> None:
+    """Nothing of what was seen by the set before is told, or kept."""
+    authorizer = PolicyAuthorizer(ManualClock(), many(SEES + ' when { resource.path like "a/*" };'))
+    current = CurrentAuthorizer(authorizer)
+    listing = asyncio.create_task(current.credentials(ANN))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    authorizer.configure(many(SEES + ' when { resource.path like "a/7" };'))
+    assert await listing == (CredentialKey("c7"),)
+    authorizer.forget()
+    listing = asyncio.create_task(current.credentials(ANN))
+    await asyncio.sleep(0)
+    current.use(PolicyAuthorizer(ManualClock(), many("")))
+    assert await listing == ()

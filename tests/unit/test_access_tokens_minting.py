@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 
 from broker.access.policy import PolicyAuthorizer
 from broker.access.principal import Caller, Principal
-from broker.access.roles import Role
+from broker.access.roles import Role, Window
 from broker.access.tokens.minting import TokenDesk
 from broker.access.tokens.showing import Asker
+from broker.access.vocabulary import DAYS
 from broker.errors import BrokerError, CallerForbidden, CredentialUnknown, InsufficientScope
 from tests.simulators.clock import ManualClock
 from tests.simulators.tokens import RecordsSimulator, pod
@@ -164,16 +166,98 @@ async def test_a_glob_covers_nothing_that_a_permit_leaves_out() -> None:
     assert await outcome(made, SHOP, tools=["dro*"], credentials=["web"]) == "CallerForbidden"
 
 
-async def test_each_credential_may_go_with_another_tool() -> None:
-    """Where the pair is not held no use will be, so nothing is passed on by it."""
+async def test_a_token_holds_no_pair_that_its_caller_does_not() -> None:
+    """Each credential for each tool; what goes with different tools is two tokens."""
     actions = ("handout", "call_tool", "mint_token")
     roles = [
         Role(name, callers=("shop",), tools=(f"{name}.*",), credentials=(name,), actions=actions)
         for name in ("web", "orders")
     ]
-    made, _ = desk("", *roles)
+    made, records = desk("", *roles)
     wish = {"tools": ["web.*", "orders.x"], "credentials": ["web", "orders"]}
-    assert await outcome(made, SHOP, **wish) == "minted"
+    assert await outcome(made, SHOP, **wish) == "CallerForbidden"
+    assert await outcome(made, None, caller="shop", **wish) == "CallerForbidden"
+    assert records.of("minted") == []
+    assert await outcome(made, SHOP, tools=["web.*"], credentials=["web"]) == "minted"
+    assert await outcome(made, SHOP, tools=["orders.x"], credentials=["orders"]) == "minted"
+
+
+ALL_MINT = 'permit (principal in Caller::"shop", action == Action::"mint_token", resource);'
+SEES = Role("sees", callers=("shop",), credentials=("orders",), actions=("read_status",))
+NIGHT = Role(
+    "night",
+    callers=("shop",),
+    credentials=("orders",),
+    times=(Window("UTC", DAYS, 1, 2),),
+)
+
+
+@pytest.mark.parametrize("role", [SEES, NIGHT], ids=lambda role: role.name)
+async def test_a_grant_of_minting_alone_widens_nothing(role: Role) -> None:
+    """To see a credential's state, or to have it at another hour, is not to hold it now."""
+    made, records = desk(ALL_MINT, role)
+    wish = {"tools": ["*"], "credentials": ["orders"]}
+    assert await outcome(made, SHOP, **wish) == "CallerForbidden"
+    assert await outcome(made, None, caller="shop", **wish) == "CallerForbidden"
+    assert records.of("minted") == []
+
+
+async def test_what_hand_outs_forbid_of_a_glob_minting_does_too() -> None:
+    """A tool for which the subject gets nothing keeps the glob from being minted."""
+    text = (
+        'forbid (principal in Caller::"search", action == Action::"handout", resource) '
+        'when { context.tool == "drop" };'
+    )
+    made, _ = desk(text)
+    for who in (SEARCH, None):
+        more = {} if who else {"caller": "search"}
+        wide = await outcome(made, who, tools=["d*"], credentials=["web"], **more)
+        assert wide == "CallerForbidden"
+        assert await outcome(made, who, tools=["f*"], credentials=["web"], **more) == "minted"
+
+
+async def test_a_token_for_tools_alone_is_for_tools_that_may_be_called() -> None:
+    """Where a policy looks at arguments each call is decided; without them nothing is known."""
+    text = (
+        'forbid (principal in Caller::"search", action == Action::"call_tool", '
+        'resource == Tool::"drop");'
+        'forbid (principal in Caller::"search", action == Action::"call_tool", '
+        'resource == Tool::"query") when { context.arguments has database };'
+    )
+    made, _ = desk(text)
+    assert await outcome(made, SEARCH, tools=["drop"]) == "CallerForbidden"
+    assert await outcome(made, SEARCH, tools=["d*"]) == "CallerForbidden"
+    assert await outcome(made, SEARCH, tools=["query", "find"]) == "minted"
+    assert await outcome(made, None, caller="search", tools=["drop"]) == "CallerForbidden"
+
+
+async def test_what_is_for_a_network_only_no_operator_mints() -> None:
+    """He comes without an address, as the policies say of a Unix socket."""
+    actions = ("handout", "call_tool", "mint_token")
+    made, _ = desk(
+        "",
+        Role("near", ("shop",), credentials=("web",), addresses=("10.0.0.0/8",), actions=actions),
+    )
+    wish = {"subject": "ann", "tools": ["a"], "credentials": ["web"]}
+    minted = await made.mint(Asker("shop", "r1", SHOP, address="10.1.2.3"), wish)
+    assert minted["caller"] == "shop"
+    assert await outcome(made, None, caller="shop", **wish) == "CallerForbidden"
+
+
+async def test_policies_that_change_while_it_is_decided_decide() -> None:
+    """A large wish takes many turns; the set that was in use first does not count alone."""
+    made, records = desk()
+    held = made._authorizer
+    assert isinstance(held, PolicyAuthorizer)
+    wish = {"tools": [f"tool-{number}" for number in range(30)], "credentials": ["web"]}
+    minting = asyncio.create_task(outcome(made, SEARCH, **wish))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert not minting.done()
+    text = 'forbid (principal in Caller::"search", action, resource) when { context.tool == "%s" };'
+    held.configure(policies(text % "tool-0"))
+    assert await minting == "CallerForbidden"
+    assert records.of("minted") == []
 
 
 async def test_lives_follow_the_configuration() -> None:

@@ -256,6 +256,43 @@ async def test_over_its_limit_a_caller_is_told_when(fast: bool, tmp_path: Path) 
 
 
 @BOTH
+async def test_refusals_by_a_limit_are_told_together(fast: bool, tmp_path: Path) -> None:
+    """The first at once, then one record a minute; by count all of them, also at the stop."""
+    clock = ManualClock()
+    async with serving(Assembly(tmp_path, clock=clock)) as served:
+        broker = served.broker
+        broker.publish()
+        broker.publish("orders-db")
+        broker.limits.configure([LimitRule("limits.rules.few", "1/hour")])
+        wire = await served.data(fast=fast)
+
+        def told() -> list[tuple[str, str, int]]:
+            return [
+                (str(one["credential"]), str(one["reason"]), int(str(one.get("count", 1))))
+                for one in audited(broker)
+                if one["result"] == "too_many_requests"
+            ]
+
+        for credential in ("search-api", "orders-db"):
+            path = f"/v1/credentials/{credential}"
+            statuses = [(await wire.get(path, AUTH)).status for _ in range(6)]
+            assert statuses == [200] + [429] * 5
+        few = "limits.rules.few"
+        assert told() == [("search-api", few, 1), ("orders-db", few, 1)]
+        clock.advance(60)
+        assert (await wire.get(SEARCH, AUTH)).status == 429
+        assert told()[2:] == [("search-api", few, 5)]
+        assert (await wire.get(SEARCH, AUTH)).status == 429
+        tell_floods(broker.failures, broker.service, broker.service)
+        assert sorted(told()[3:]) == [("orders-db", few, 4), ("search-api", few, 1)]
+        total = 'result="too_many_requests"'
+        lines = b"".join(broker.metrics.render()).decode().splitlines()
+        counted = [line for line in lines if total in line]
+        assert sum(float(line.split()[-1]) for line in counted) == 12
+        assert sum(count for _, _, count in told()) == 12
+
+
+@BOTH
 async def test_a_flood_of_wrong_proofs_is_told_together(served: Serving, fast: bool) -> None:
     """429 over the limit, one record for all of it; a right token is taken all the while."""
     served.broker.failures.configure(Rate(3, 60))

@@ -20,11 +20,13 @@ from broker.api.data import create_data_plane
 from broker.api.door import Door
 from broker.api.listeners import Listener
 from broker.api.sockets import UnixAddress
+from broker.app.floods import tell_floods
+from broker.credentials.model import CredentialKey
 from broker.errors import CallerForbidden, CredentialUnknown, VaultFailed
 from broker.handout.decisions import DecisionService
 from broker.protocol.models import parse_time
-from broker.protocol.token_format import PATTERN
-from tests.simulators.clock import LeapingClock
+from broker.protocol.token_format import PATTERN, opaque
+from tests.simulators.clock import LeapingClock, ManualClock
 from tests.simulators.sink import SinkSimulator
 from tests.support.broker import OTHER_TOKEN, SECRET, TOKEN, Assembly, Serving, serving
 from tests.support.patience import PATIENCE, turns
@@ -257,7 +259,7 @@ class Picky:
         self.asked.append((action, name))
         if (name, tool) not in self._pairs:
             raise CredentialUnknown(reason="policy")
-        return Decision(self.credentials(principal)[0])
+        return Decision(CredentialKey("search-api"))
 
     def authorize_tool(
         self, principal: Principal, tool: str, *, action: Action = "call_tool", **_: Any
@@ -267,9 +269,7 @@ class Picky:
             raise CallerForbidden(reason="policy")
         return ("p",)
 
-    def credentials(self, principal: Principal) -> tuple[Any, ...]:
-        from broker.credentials.model import CredentialKey
-
+    async def credentials(self, principal: Principal) -> tuple[Any, ...]:
         return (CredentialKey("search-api"), CredentialKey("orders-db"))
 
     def tools(self, principal: Principal) -> tuple[str, ...] | None:
@@ -283,7 +283,8 @@ class Picky:
     ("wish", "status"),
     [
         ({"tools": ["search"], "credentials": ["search-api"]}, 201),
-        ({"tools": ["search", "fetch_*"], "credentials": ["search-api", "orders-db"]}, 201),
+        ({"tools": ["search", "fetch_*"], "credentials": ["search-api"]}, 404),
+        ({"tools": ["fetch_*"], "credentials": ["orders-db"]}, 201),
         ({"tools": ["fetch_page"], "credentials": []}, 201),
         ({"tools": ["search"], "credentials": ["orders-db"]}, 404),
         ({"tools": ["forbidden"], "credentials": []}, 403),
@@ -295,7 +296,7 @@ class Picky:
 async def test_policy_decides_what_is_passed_on(
     served: Serving, wish: dict[str, Any], status: int
 ) -> None:
-    """The tools it may name, and for each credential and tool the action ``mint_token``."""
+    """The tools it may name, and each credential for each tool: handed out, and passed on."""
     picky = Picky(
         tools=("search", "fetch_*", "forbidden"),
         pairs={("search-api", "search"), ("orders-db", "fetch_*")},
@@ -306,7 +307,8 @@ async def test_policy_decides_what_is_passed_on(
     assert reply.status == status
     if wish["tools"] in (["*"], ["write"]):
         assert reply.json()["scope"] == f"tool:{wish['tools'][0]}"
-    assert {action for action, _ in picky.asked} <= {"mint_token", "handout"}
+    expected = {"mint_token", "handout" if wish["credentials"] else "call_tool"}
+    assert {action for action, _ in picky.asked} <= expected
 
 
 # --- what a token is good for --------------------------------------------------------------
@@ -494,7 +496,10 @@ async def test_whatever_is_not_good_is_inactive(served: Serving) -> None:
         answers.add((reply.status, tuple(fields), reply.body))
     assert {body for _, _, body in answers} == {INACTIVE}
     assert len({(status, fields[:-1]) for status, fields, _ in answers}) == 1
-    assert len(audited(served, "refusal")) == 7
+    # What is alike shares a record; by count every refusal is in one.
+    for _ in served.broker.token_log.write_shared(everything=True):
+        pass
+    assert sum(one.get("count", 1) for one in audited(served, "refusal")) == 7
 
 
 @pytest.mark.parametrize("body", [b"", b"toke=x", b"token=a&token=b", b"&" * 50])
@@ -637,3 +642,24 @@ async def test_where_tokens_are_off_there_are_none(served: Serving) -> None:
     for one in (wire, operator):
         reply = await one.get("/v1/tokens", AUTH)
         assert (reply.status, reply.json()["code"]) == (404, "route_unknown")
+
+
+async def test_made_up_tokens_fill_no_audit_and_lock_nobody_out(tmp_path: Path) -> None:
+    """A hostile agent sends what it likes through the guard: its server goes on asking."""
+    clock = ManualClock()
+    async with serving(Assembly(tmp_path, clock=clock)) as served:
+        wire = await served.data()
+        told = await minted(wire)
+        for number in range(50):
+            made_up = opaque(number.to_bytes(32, "big")).decode()
+            assert (await introspected(wire, made_up)).body == INACTIVE
+            assert (await introspected(wire, told["token"])).json()["active"]
+        records = audited(served, "refusal")
+        assert [one["reason"] for one in records] == ["token_unknown"]
+        clock.advance(60)
+        await introspected(wire, made_up)
+        await introspected(wire, made_up)
+        tell_floods(served.broker.failures, served.broker.service, served.broker.token_log)
+        records = audited(served, "refusal")
+        assert [one.get("count", 1) for one in records] == [1, 50, 1]
+        assert {one["client"] for one in records} == {"search-mcp"}

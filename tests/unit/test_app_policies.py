@@ -200,11 +200,11 @@ def test_no_glob_gives_away_what_only_drivers_use() -> None:
     settings = parse_settings(text, file="b", environ={}).settings
     found = policies.compiled(settings)
     assert found is not None
-    assert found.visible("shop", None) == ("web",)
+    assert found.listing.visible("shop", None) == ("web",)
     named = text.replace("paths: ['**']", "credentials: [admin]")
     found = policies.compiled(parse_settings(named, file="b", environ={}).settings)
     assert found is not None
-    assert found.visible("shop", None) == ("admin",)
+    assert found.listing.visible("shop", None) == ("admin",)
 
 
 def jwt(subject: str) -> str:

@@ -5,40 +5,37 @@ from __future__ import annotations
 import logging
 import os
 import stat
+import sys
 import threading
 from pathlib import Path
 
 import pytest
 
-from broker.audit import sinks
+from broker.audit import older, sinks
 from broker.audit.descriptors import File
 from broker.audit.files import in_order, last_link, read_key
+from broker.audit.lifecycle import head_line
 from broker.audit.links import link_of
 from broker.audit.rotating import RotatingFile
 from broker.audit.verify import Verifier
 from broker.errors import SettingsError
-from tests.support.auditing import KEY, chained, plain
+from tests.support.auditing import KEY, TIME, chained, plain, settled
 from tests.support.patience import PATIENCE
 
 LINES = list(chained(plain(400)))
 SIZE = len(LINES[0])
 
 
-def opened(path: Path, *, lines: int = 10, keep: int = 3, sync: bool = False) -> sinks.Sink:
+def opened(path: Path, *, lines: int = 20, keep: int = 3, sync: bool = False) -> sinks.Sink:
     """A sink whose files hold about so many lines."""
     return sinks.open_file(str(path), max_bytes=lines * SIZE, keep=keep, sync=sync)
 
 
 def write(sink: sinks.Sink, lines: list[bytes]) -> None:
+    """Slowly enough for the thread that makes room."""
     for line in lines:
         assert sink.write(line) == len(line)
-
-
-def freed() -> None:
-    """Wait for the threads that free old files."""
-    for thread in threading.enumerate():
-        if thread.name == "old audit file":
-            thread.join(PATIENCE)
+        settled()
 
 
 def faults(path: Path) -> list[str]:
@@ -61,17 +58,17 @@ def test_a_full_file_is_renamed_and_the_chain_goes_on(tmp_path: Path) -> None:
     """Lines go to a new file at a line's end; older ones move up, and all is one chain."""
     path = tmp_path / "audit.log"
     sink = opened(path)
-    write(sink, LINES[:25])
+    write(sink, LINES[:50])
     sink.close()
     assert sorted(one.name for one in tmp_path.iterdir()) == [
         "audit.log",
         "audit.log.1",
         "audit.log.2",
     ]
-    assert records(path) == LINES[:25]
+    assert records(path) == LINES[:50]
     assert faults(path) == []
     for file in tmp_path.iterdir():
-        assert file.stat().st_size <= 10 * SIZE
+        assert file.stat().st_size <= 20 * SIZE
         assert file.read_bytes().endswith(b"\n")
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
@@ -82,7 +79,7 @@ def test_only_so_many_files_stay(tmp_path: Path) -> None:
     sink = opened(path, keep=2)
     write(sink, LINES[:100])
     sink.close()
-    freed()
+    settled()
     assert sorted(one.name for one in tmp_path.iterdir()) == [
         "audit.log",
         "audit.log.1",
@@ -100,6 +97,7 @@ def test_one_write_of_many_lines_stays_in_one_file(tmp_path: Path) -> None:
     for at in range(0, 100, 25):
         group = b"".join(LINES[at : at + 25])
         assert sink.write(group) == len(group)
+        settled()
     sink.close()
     assert records(path) == LINES[:100]
     assert faults(path) == []
@@ -112,9 +110,11 @@ def test_no_rotation_within_a_line(tmp_path: Path) -> None:
     write(sink, LINES[:2])
     for part in (LINES[2][:50], LINES[2][50:]):
         sink.write(part)
+        settled()
     assert records(path) == LINES[:3]
     sink.write(LINES[3][:10])
     sink.write(LINES[3][10:])
+    settled()
     sink.close()
     assert faults(path) == []
 
@@ -122,11 +122,12 @@ def test_no_rotation_within_a_line(tmp_path: Path) -> None:
 def test_a_file_that_was_full_at_the_start_is_rotated(tmp_path: Path) -> None:
     """A restart goes on with the file as it is, and its size counts."""
     path = tmp_path / "audit.log"
-    path.write_bytes(b"".join(LINES[:10]))
+    path.write_bytes(b"".join(LINES[:20]))
     sink = opened(path)
-    write(sink, LINES[10:12])
+    settled()
+    write(sink, LINES[20:22])
     sink.close()
-    assert Path(f"{path}.1").read_bytes() == b"".join(LINES[:10])
+    assert Path(f"{path}.1").read_bytes() == b"".join(LINES[:20])
     assert faults(path) == []
 
 
@@ -135,24 +136,23 @@ def test_a_rename_that_fails_loses_nothing_and_is_told(
 ) -> None:
     """A name that cannot move: the file is written on, told once, tried again, then told again."""
     path = tmp_path / "audit.log"
-    blocked = tmp_path / "audit.log.1"
-    blocked.mkdir()
-    (blocked / "full").touch()  # neither replaced nor moved over audit.log.2
-    (tmp_path / "audit.log.2").mkdir()
-    (tmp_path / "audit.log.2" / "full").touch()
+    blocked = [tmp_path / f"audit.log.{number}" for number in (1, 2, 3)]
+    for directory in blocked:
+        directory.mkdir()
+        (directory / "full").touch()  # so that nothing is moved over it
     sink = opened(path, keep=2)
     with caplog.at_level(logging.WARNING, "broker.audit"):
         write(sink, LINES[:40])
         assert path.read_bytes() == b"".join(LINES[:40])
         assert [one.levelname for one in caplog.records] == ["ERROR"]
         assert "cannot be rotated" in caplog.text
-        for directory in (blocked, tmp_path / "audit.log.2"):
+        for directory in blocked:
             (directory / "full").unlink()
             directory.rmdir()
-        write(sink, LINES[40:48])
+        write(sink, LINES[40:50])
         assert [one.levelname for one in caplog.records] == ["ERROR", "WARNING"]
     sink.close()
-    assert records(path) == LINES[:48]
+    assert records(path) == LINES[:50]
     assert faults(path) == []
     assert not (tmp_path / "audit.log.new").exists()
 
@@ -191,14 +191,151 @@ def test_a_full_disk_while_rotating_loses_nothing(
     assert "No space left on device" in caplog.text
 
 
+def test_the_loop_moves_two_names_and_opens_no_file(tmp_path: Path) -> None:
+    """However many files stay, the older ones are moved by a thread, before this one is full."""
+    path = tmp_path / "audit.log"
+    sink = opened(path, keep=100)
+    write(sink, LINES[:25])
+    for number in range(2, 101):
+        Path(f"{path}.{number}").write_bytes(LINES[0])
+    rest = iter(LINES[25:])
+    while not Path(f"{path}.new").exists():
+        write(sink, [next(rest)])
+    assert not Path(f"{path}.1").exists()
+    assert Path(f"{path}.101").exists()
+    assert Path(f"{path}.new").read_bytes() == b""
+    moved = {one.name: one.stat().st_ino for one in tmp_path.iterdir()}
+    calls: list[str] = []
+    hearing = threading.get_ident()
+
+    def hear(event: str, arguments: tuple[object, ...]) -> None:
+        if threading.get_ident() == hearing and event in {"open", "os.rename", "os.remove"}:
+            calls.append(event)
+
+    sys.addaudithook(hear)
+    sink.write(next(rest))
+    sink.write(next(rest))
+    hearing = 0
+    # The end of the full file is read for the head of the next; the rest are names.
+    assert calls == ["open", "os.rename", "os.rename"]
+    settled()
+    assert Path(f"{path}.1").stat().st_ino == moved["audit.log"]
+    assert path.stat().st_ino == moved["audit.log.new"]
+    assert not Path(f"{path}.101").exists()
+    sink.close()
+
+
+def test_while_names_are_moved_the_full_file_is_written_on(tmp_path: Path) -> None:
+    """No write waits for a thread; the next file begins at the first line after it is done."""
+    path = tmp_path / "audit.log"
+    sink = opened(path)
+    with older._moving:
+        for line in LINES[:30]:
+            sink.write(line)
+        assert path.read_bytes() == b"".join(LINES[:30])
+    settled()
+    write(sink, LINES[30:32])
+    sink.close()
+    assert Path(f"{path}.1").read_bytes() == b"".join(LINES[:30])
+    assert records(path) == LINES[:32]
+    assert faults(path) == []
+
+
+def test_who_ends_leaves_no_room_behind(tmp_path: Path) -> None:
+    """Neither the name nor the descriptor of a file that was not needed; also from a thread."""
+    before = open_files()
+    path = tmp_path / "audit.log"
+    sink = opened(path)
+    write(sink, LINES[:19])
+    assert Path(f"{path}.new").exists()
+    sink.close()
+    with older._moving:
+        sink = opened(path)
+        sink.close()
+    settled()
+    assert [one.name for one in tmp_path.iterdir()] == ["audit.log"]
+    assert open_files() == before
+
+
+def test_two_of_one_log_move_names_one_after_the_other(tmp_path: Path) -> None:
+    """A log that is opened anew while a thread is at it: nothing is overwritten."""
+    path = tmp_path / "audit.log"
+    former = opened(path)
+    write(former, LINES[:50])
+    with older._moving:
+        for line in LINES[50:60]:
+            former.write(line)
+        former.close()
+        later = opened(path)
+        later.write(LINES[60])
+    settled()
+    write(later, LINES[61:75])
+    later.close()
+    assert records(path) == LINES[:75]
+    assert faults(path) == []
+
+
+def test_a_new_file_that_another_log_replaced_is_not_written_to(tmp_path: Path) -> None:
+    """Its records would have no name: the descriptor must be the file that gets the name."""
+    path = tmp_path / "audit.log"
+    sink = opened(path)
+    write(sink, LINES[:19])
+    new = Path(f"{path}.new")
+    assert new.exists()
+    new.unlink()  # as the thread of a second one would, and then make its own
+    new.touch()
+    write(sink, LINES[19:31])
+    sink.close()
+    assert Path(f"{path}.1").exists()
+    assert records(path) == LINES[:31]
+    assert faults(path) == []
+
+
+@pytest.mark.parametrize("step", range(7))
+def test_an_end_between_any_two_steps_leaves_one_chain(tmp_path: Path, step: int) -> None:
+    """Each name that rotation moves may be the last thing a process does."""
+    path = tmp_path / "audit.log"
+    sink = opened(path)
+    write(sink, LINES[:70])
+    sink.close()
+    # As a process would leave it that ended after so many of: 3 to 4, 2 to 3, 1 to 2, the new
+    # file, its first line, the full file's name, the new one's.
+    names = [(3, 4), (2, 3), (1, 2)]
+    for one, other in names[:step]:
+        if Path(f"{path}.{one}").exists():
+            Path(f"{path}.{one}").rename(f"{path}.{other}")
+    if step >= 4:
+        Path(f"{path}.new").write_bytes(b"")
+    if step >= 5:
+        link = link_of(LINES[69])
+        assert link is not None
+        Path(f"{path}.new").write_bytes(
+            head_line(TIME, file="audit.log.1", sequence=link.sequence, chain=link.chain)
+        )
+    if step >= 6:
+        path.rename(f"{path}.1")
+    assert last_link(str(path)) == link_of(LINES[69])
+    sink = opened(path)
+    settled()
+    write(sink, LINES[70:150])
+    sink.close()
+    assert faults(path) == []
+    kept = records(path)
+    assert kept == LINES[150 - len(kept) : 150]
+    assert len(kept) > 60
+    assert len(list(tmp_path.iterdir())) == 4
+
+
 def test_lines_without_a_chain_rotate_too(tmp_path: Path) -> None:
     """A file whose last line has no link has nothing to repeat."""
     path = tmp_path / "audit.log"
-    sink = sinks.open_file(str(path), max_bytes=30)
-    for _ in range(4):
-        sink.write(b'{"n":"0123456789"}\n')
+    sink = sinks.open_file(str(path), max_bytes=400)
+    lines = [b'{"n":"%03d"}\n' % number for number in range(60)]
+    write(sink, lines)
     sink.close()
-    assert Path(f"{path}.1").read_bytes() == b'{"n":"0123456789"}\n'
+    files = [Path(file).read_bytes() for file in in_order([str(path)])]
+    assert len(files) == 2
+    assert b"".join(files) == b"".join(lines)
 
 
 def test_what_is_no_file_never_rotates(tmp_path: Path) -> None:
@@ -218,7 +355,7 @@ def test_what_is_no_file_never_rotates(tmp_path: Path) -> None:
 
 
 def open_files() -> int:
-    freed()
+    settled()
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
@@ -342,11 +479,12 @@ def test_where_a_chain_stands_right_after_a_rotation(tmp_path: Path) -> None:
     """A new file has only its top: the chain goes on from there."""
     path = tmp_path / "audit.log"
     sink = opened(path)
-    write(sink, LINES[:11])
+    write(sink, LINES[:21])
     sink.close()
     top = path.read_bytes().splitlines(keepends=True)[0]
     path.write_bytes(top)
-    assert last_link(str(path)) == link_of(LINES[9 if records(path)[-1] == LINES[9] else 8])
+    assert b'"kind":"head"' in top
+    assert last_link(str(path)) == link_of(records(path)[-1])
 
 
 def test_files_are_read_oldest_first(tmp_path: Path) -> None:

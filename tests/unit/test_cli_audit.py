@@ -15,7 +15,7 @@ from broker.audit.schema import json_schema
 from broker.audit.sinks import open_file
 from broker.cli.exit_codes import ExitCode
 from broker.cli.main import main
-from tests.support.auditing import KEY, chained, full, plain
+from tests.support.auditing import KEY, chained, full, plain, settled
 
 LINES = list(chained([*full(), *plain(6)]))
 HEAD = link_of(LINES[-1])
@@ -36,9 +36,10 @@ def key(tmp_path: Path) -> str:
 def log(tmp_path: Path) -> Path:
     """A log in three files."""
     path = tmp_path / "audit.log"
-    sink = open_file(str(path), max_bytes=sum(map(len, LINES)) // 2)
+    sink = open_file(str(path), max_bytes=sum(map(len, LINES)) * 2 // 5)
     for line in LINES:
         sink.write(line)
+        settled()
     sink.close()
     assert (tmp_path / "audit.log.2").exists()
     return path

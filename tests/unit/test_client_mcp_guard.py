@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
@@ -331,6 +332,22 @@ async def test_too_large_encoded_and_other_methods(fake: TokenBroker) -> None:
     assert not fake.questions
 
 
+async def test_the_connection_of_a_slow_peer_ends(fake: TokenBroker) -> None:
+    """It gets its answer, and the server's end is not held up by what it might still send."""
+    token = fake.mint("ada", "ping")
+    async with guarded(fake.broker(), body_timeout=0.1) as world:
+        port = int(world.url.split(":")[2].partition("/")[0])
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(
+            f"POST /mcp HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Length: 100\r\n"
+            f"Authorization: Bearer {token}\r\n\r\n{{".encode()
+        )
+        said = await asyncio.wait_for(reader.read(), 30)  # to its end
+        writer.close()
+    assert said.startswith(b"HTTP/1.1 408 ")
+    assert b"did not arrive in time" in said
+
+
 # --- tokens where none belong ---------------------------------------------------------------
 
 JWT = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJhZGEifQ.c2lnbmF0dXJl"
@@ -499,7 +516,7 @@ async def test_without_a_broker_everything_is_503(fake: TokenBroker) -> None:
     assert response.status_code == confused.status_code == 503
     assert 1 <= int(response.headers["retry-after"]) <= 60
     assert response.json()["error"]["code"] == -32011
-    assert response.json()["id"] is None
+    assert response.json()["id"] == 1
     assert len(fake.asked) > asked
 
 

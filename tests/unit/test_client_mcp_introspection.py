@@ -10,8 +10,10 @@ from hashlib import sha256
 import pytest
 
 from broker.client.mcp import introspection as module
+from broker.client.mcp.bearers import Bearers
 from broker.client.mcp.following import LONGEST_PAUSE, follow
 from broker.client.mcp.introspection import KEPT, Introspection
+from broker.client.mcp.jwts import Jwts
 from broker.client.testing import FakeBroker
 from broker.client.tool import Subject, acting_for, working
 from broker.errors import BearerRefused, BrokerAnswerInvalid, BrokerUnreachable, TokensUnavailable
@@ -255,3 +257,20 @@ async def test_values_of_subjects_are_bounded(fake: TokenBroker) -> None:
                 await broker.get("search-api")
     assert len(broker._core._held) <= 1025
     assert ("search-api", "web_search", "") in broker._core._held
+
+
+async def test_a_token_with_a_wrong_checksum_costs_the_broker_nothing(fake: TokenBroker) -> None:
+    """Mistyped or made up carelessly: the guard refuses it without asking."""
+    broker = fake.broker()
+    introspection = Introspection(broker, RESOURCE)
+    bearers = Bearers(introspection, Jwts((), resource=RESOURCE, clock=broker.clock))
+    token = fake.mint("ada", "web_search")
+    other = "A" if token[-1] != "A" else "B"
+    for bearer in (token[:-1] + other, token[:20] + other + token[21:], token + "0", "mbt_none"):
+        if bearer == token:
+            continue
+        with pytest.raises(BearerRefused):
+            await bearers.agent(bearer)
+    assert fake.introspected == []
+    assert (await bearers.agent(token)).subject == "ada"
+    assert len(fake.introspected) == 1

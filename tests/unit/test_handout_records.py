@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from broker.errors import CredentialUnknown
+from broker.access.principal import Caller, Grant, Principal
+from broker.errors import CredentialUnknown, TooManyRequests
 from broker.handout.records import REMEMBERED, Records
 from broker.protocol.redaction import Redactor
 from broker.protocol.token_format import opaque
@@ -88,3 +89,32 @@ def test_many_tool_names_are_not_remembered_for_ever(desk: Desk) -> None:
         desk.service.handout(desk.caller(), "web", desk.request(tool=f"tool-{number}"))
     assert len(desk.service._records._masked) <= REMEMBERED
     assert desk.audit.records[-1]["tool"] == f"tool-{REMEMBERED + 9}"
+
+
+def test_a_refusal_by_a_limit_that_cannot_be_written_is_told_later(desk: Desk) -> None:
+    """The count of a record that the log did not take is in the next one."""
+    error = TooManyRequests(reason="limits.rules.few", retry_after=1.0)
+    records = desk.service._records
+    desk.audit.broken = True
+    for _ in range(3):
+        records.refusal(error, desk.request(), principal=desk.caller(), name="web")
+    desk.audit.broken = False
+    for _ in desk.service.write_shared(everything=True):
+        pass
+    assert [(one["client"], one["count"]) for one in desk.audit.records] == [("search", 3)]
+    assert desk.metrics.over == [("search", "web")] * 3
+
+
+def test_subjects_do_not_share_the_records_of_a_limit(desk: Desk) -> None:
+    """Each is told with the token and the subject it was refused for."""
+    error = TooManyRequests(reason="limits.rules.few", retry_after=1.0)
+    records = desk.service._records
+    for subject in ("ann", f"{CANARY}"):
+        grant = Grant(f"id-{subject[:3]}", subject, "search", "", ("*",), ("web",), 0, 9e9)
+        principal = Principal(Caller("search", "token"), grant)
+        for _ in range(2):
+            records.refusal(error, desk.request(), principal=principal, name="web")
+    for _ in records.write_shared(everything=True):
+        pass
+    told = [(one["token_id"], one["subject"]) for one in desk.audit.records]
+    assert told == [("id-ann", "ann"), ("id-can", "***")] * 2

@@ -368,9 +368,9 @@ async def test_a_long_list_lets_others_work_meanwhile(clock: ManualClock) -> Non
     assert turns >= 10
 
 
-def test_whoami_says_who_and_what(desk: Desk) -> None:
+async def test_whoami_says_who_and_what(desk: Desk) -> None:
     """The client, its proof and its list."""
-    assert desk.service.whoami(desk.caller()) == {
+    assert await desk.service.whoami(desk.caller()) == {
         "client": "search",
         "proof": "token",
         "subject": None,
@@ -386,8 +386,14 @@ class SlowDisk(AuditSimulator):
         super().__init__()
         self._clock, self._seconds = clock, seconds
 
+    durable = True
+
     async def synced(self) -> None:
         self._clock.advance(self._seconds)
+        if self.fails:
+            raise AuditUnavailable
+
+    fails = False
 
 
 @pytest.mark.parametrize(("seconds", "leaves"), [(0.5, True), (29.9, True), (30.0, False)])
@@ -407,10 +413,55 @@ async def test_no_answer_leaves_after_its_use_until(seconds: float, leaves: bool
         mask=str,
     )
     desk.kv("v1")
-    answer = service.handout(desk.caller(), "web", desk.request())
+    request = desk.request()
+    answer = service.handout(desk.caller(), "web", request)
     assert answer is not None
     if leaves:
-        await service.synced(answer)
+        await service.synced(answer, desk.caller(), "web", request)
     else:
         with pytest.raises(AuditUnavailable, match="too late"):
-            await service.synced(answer)
+            await service.synced(answer, desk.caller(), "web", request)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_what_waits_for_the_disk_is_counted_once_it_is_known(fails: bool) -> None:
+    """Answer, metric and the last record of the request agree; nothing counts as ok before."""
+    clock = ManualClock()
+    desk = Desk(clock, hold=30.0)
+    audit = SlowDisk(clock, 0.1)
+    audit.fails = fails
+    service = HandoutService(
+        clock=clock,
+        store=desk.store,
+        callers=desk.callers,
+        authorizer=desk.lists,
+        audit=audit,
+        metrics=desk.metrics,
+        reports=desk.reports,
+        specs=desk.specs,
+        mask=str,
+    )
+    desk.kv("v1")
+    told: list[tuple[str, str, str]] = []
+    for condition in (None, '"v1"'):
+        request = desk.request()
+        answer = service.handout(desk.caller(), "web", request, if_none_match=condition)
+        assert answer is not None
+        assert len(desk.metrics.handouts) == len(told)
+        try:
+            await service.synced(answer, desk.caller(), "web", request)
+            told.append(("web", "search", "not_modified" if condition else "ok"))
+        except AuditUnavailable:
+            told.append(("web", "search", "audit_unavailable"))
+        assert desk.metrics.handouts == told
+    results = [(one["kind"], one["result"], one["request_id"]) for one in audit.records]
+    if not fails:
+        assert results == [("handout", "ok", "r1"), ("revalidated", "not_modified", "r2")]
+        return
+    assert results == [
+        ("handout", "ok", "r1"),
+        ("refusal", "audit_unavailable", "r1"),
+        ("revalidated", "not_modified", "r2"),
+        ("refusal", "audit_unavailable", "r2"),
+    ]
+    assert {one["reason"] for one in audit.records[1::2]} == {"record_not_confirmed"}

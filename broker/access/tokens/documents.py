@@ -57,6 +57,42 @@ class Loaded:
     """As it stands there: numbers begin anew when the metadata is deleted."""
 
 
+def read_keys(found: KvValue | VaultValueDeleted) -> Keys:
+    """The document of signing keys as it was read.
+
+    Raises:
+        TokensUnavailable: it is no such thing, or was deleted.
+    """
+    if isinstance(found, VaultValueDeleted):
+        raise TokensUnavailable(
+            "The signing keys of scoped tokens were deleted in Vault.",
+            remedy="Undelete them; or delete the metadata too, and every token with them.",
+        ) from found
+    return Keys(found.data)
+
+
+async def read_revocations(value: KvValue, known: Loaded | None = None) -> Loaded:
+    """The document of revocations as it was read; ``known`` itself while it is the same.
+
+    Raises:
+        TokensUnavailable: it is damaged.
+    """
+    member = value.data.get(MEMBER)
+    if member is None:
+        raise TokensUnavailable("The document of revocations is damaged.")
+    text, version = member.reveal(), value.version or 0
+    if known is not None and (version, text) == (known.version, known.text):
+        return known
+    head, *lines = text.split("\n")
+    sequence = read_head(head)
+    entries = []
+    for number, line in enumerate(lines, 1):
+        entries.append(read_entry(line))
+        if number % LINES == 0:
+            await asyncio.sleep(0)
+    return Loaded(Revocations(sequence, entries), version, text)
+
+
 class TokenDocuments:
     """Both documents of one installation.
 
@@ -93,12 +129,9 @@ class TokenDocuments:
         try:
             value = await self._read("key")
         except VaultValueDeleted as error:
-            raise TokensUnavailable(
-                "The signing keys of scoped tokens were deleted in Vault.",
-                remedy="Undelete them; or delete the metadata too, and every token with them.",
-            ) from error
+            return read_keys(error)
         if value is not None:
-            return Keys(value.data)
+            return read_keys(value)
         made = new_keys(self._random_bytes(4).hex(), self._random_bytes(KEY_BYTES))
         try:
             await self._write("key", made, 0)
@@ -106,7 +139,7 @@ class TokenDocuments:
             value = await self._read("key")
             if value is None:
                 raise
-            return Keys(value.data)
+            return read_keys(value)
         return Keys(made)
 
     async def load(self, known: Loaded | None) -> Loaded:
@@ -122,13 +155,7 @@ class TokenDocuments:
             return Loaded(Revocations(), error.version or 0)
         if value is None:
             return Loaded(Revocations(), 0)
-        member = value.data.get(MEMBER)
-        if member is None:
-            raise TokensUnavailable("The document of revocations is damaged.")
-        text, version = member.reveal(), value.version or 0
-        if known is not None and (version, text) == (known.version, known.text):
-            return known
-        return Loaded(await self._parsed(text), version, text)
+        return await read_revocations(value, known)
 
     async def store(self, revocations: Revocations, version: int) -> Loaded:
         """Write the revocations over ``version``.
@@ -140,16 +167,6 @@ class TokenDocuments:
         text = "\n".join(revocations.lines())
         number = await self._write(MEMBER, {MEMBER: SecretValue(text)}, version)
         return Loaded(revocations, number, text)
-
-    async def _parsed(self, text: str) -> Revocations:
-        head, *lines = text.split("\n")
-        sequence = read_head(head)
-        entries = []
-        for number, line in enumerate(lines, 1):
-            entries.append(read_entry(line))
-            if number % LINES == 0:
-                await asyncio.sleep(0)
-        return Revocations(sequence, entries)
 
     async def _read(self, name: str) -> KvValue | None:
         """A document; None when nothing was ever written there."""

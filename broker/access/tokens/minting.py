@@ -1,15 +1,13 @@
 """The use cases around scoped tokens: mint, show, introspect, revoke.
 
 Duty: decide who may; ask the store; have it written down; the documents of the answers.
-Not its duty: HTTP (``api.tokens``), verifying on the way to a hand-out (the store does that).
+Not its duty: HTTP (``api.tokens``), what is held (``holding``), verifying on the way to a
+hand-out (the store does that).
 Rules:
 
-* a caller mints what it holds itself on behalf of that subject, and may pass on
-  (``mint_token``), and nothing else; with a token of its own shown, nothing that this one
-  does not name;
+* a caller mints what it holds itself and may pass on (``holding``), and nothing else; with a
+  token of its own shown, nothing that this one does not name;
 * only an operator mints for another, and then no more than that one holds;
-* a glob is passed on when every tool is that policies could keep out of it; a credential with
-  every one of the tools that it would be handed out for;
 * who may mint may name any subject: policies say who may;
 * unknown, ended and another's look alike: there is no such token;
 * every refusal is recorded with its true reason; the text of a token is nowhere but in the
@@ -19,19 +17,19 @@ Rules:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
 
 from broker.access.authorizer import Authorizer
-from broker.access.principal import Caller, Grant, Principal
+from broker.access.principal import Grant
+from broker.access.tokens.holding import see_held
 from broker.access.tokens.model import (
     LONGEST_LIFE,
     Target,
     Wish,
     read_target,
     read_wish,
-    require_tools,
 )
 from broker.access.tokens.port import TokenRecords, TokenStore
 from broker.access.tokens.showing import Asker, cursor, cursor_of, introspection, shown, visible
@@ -39,7 +37,6 @@ from broker.clock import Clock
 from broker.errors import (
     BrokerError,
     CallerForbidden,
-    CredentialUnknown,
     RequestMalformed,
     RouteUnknown,
     SubjectTokenRefused,
@@ -117,7 +114,7 @@ class TokenDesk:
         with self._refusals(asker):
             wish = read_wish(said)
             caller = self._for_whom(asker, wish)
-            self._may_mint(asker, wish, caller)
+            await see_held(self._authorizer, asker, wish, caller, self._clock.wall())
             minted = await self._store.mint(
                 wish,
                 parent=asker.subject_token,
@@ -142,78 +139,6 @@ class TokenDesk:
         if wish.caller not in self._clients:
             raise RouteUnknown("No such client.")
         return wish.caller
-
-    def _may_mint(self, asker: Asker, wish: Wish, caller: str) -> None:
-        """See that whoever will show the token holds all of it, and who asks may pass it on."""
-        authorizer, wall = self._authorizer, self._clock.wall()
-        # By policy a subject may hold what its caller does not, and the other way round.
-        bearer = Principal(
-            Caller(caller, "token"),
-            Grant(
-                id="",
-                subject=wish.subject,
-                caller=caller,
-                audience=wish.audience,
-                tools=wish.tools,
-                credentials=wish.credentials,
-                issued_at=wall,
-                expires_at=wall + self._life,
-            ),
-        )
-        held = {key.name for key in authorizer.credentials(bearer)}
-        for name in wish.credentials:
-            if name not in held:
-                raise CredentialUnknown(reason="not_held")
-        if (tools := authorizer.tools(bearer)) is not None:
-            require_tools(wish.tools, tools)
-        if asker.principal is None:
-            return  # an operator passes on what others may not
-        apart = list(self._told_apart(asker.principal, wish.tools))
-        for tool in apart:
-            authorizer.authorize_tool(
-                asker.principal, tool, action="mint_token", address=asker.address
-            )
-        for name in wish.credentials:
-            self._may_pass_on(asker.principal, bearer, name, apart, asker.address)
-
-    def _told_apart(self, holder: Principal, tools: Iterable[str]) -> Iterator[str]:
-        """The tools, and of each glob those that a policy may keep out of it."""
-        for tool in tools:
-            yield tool
-            if "*" in tool or "?" in tool:
-                yield from self._authorizer.samples(holder, tool, action="mint_token")
-
-    def _may_pass_on(
-        self,
-        holder: Principal,
-        bearer: Principal,
-        name: str,
-        tools: Iterable[str],
-        address: str,
-    ) -> None:
-        """A credential goes with one of the tools at least, and with each that it is had for."""
-        refusal: CredentialUnknown | CallerForbidden | None = None
-        passed = False
-        for tool in tools:
-            try:
-                self._authorizer.authorize(
-                    holder, name, tool=tool, action="mint_token", address=address
-                )
-                passed = True
-            except (CredentialUnknown, CallerForbidden) as error:
-                refusal = error
-                if self._has(bearer, name, tool, address):
-                    raise
-        if refusal is not None and not passed:
-            raise refusal
-
-    def _has(self, bearer: Principal, name: str, tool: str, address: str) -> bool:
-        """Whether the token would be of use for this pair; else nothing is passed on by it."""
-        try:
-            self._authorizer.authorize(bearer, name, tool=tool, address=address)
-        except (CredentialUnknown, CallerForbidden):
-            return False
-        return True
 
     # --- showing --------------------------------------------------------------------
 

@@ -178,16 +178,20 @@ class Reader:
         """One reading, which does not outlast the time that what is known is good for."""
         last = self._read_at + self.grace
         bound = min(PATIENCE, last - started) if last > started else PATIENCE
+        news = False
         try:
             async with asyncio.timeout(max(0.01, bound)):
-                await self._read(started)
+                news = await self._read(started)
         except (BrokerError, TimeoutError) as error:
             self._failed(error)
+        if news:  # told whole, however long the reading and a walk over many tokens take
+            await self._learned(self.revocations)
         self.running = True
         attempted, self._attempted = self._attempted, asyncio.Event()
         attempted.set()
 
-    async def _read(self, started: float) -> None:
+    async def _read(self, started: float) -> bool:
+        """Read once; whether there is something that ``learned`` was not told."""
         async with self._writing:  # a reading and a write of our own do not cross
             if started - self._keys_at >= KEYS:
                 keys = await self._documents.keys()
@@ -205,10 +209,11 @@ class Reader:
         if self._closed:
             self._closed = False
             log.info("revocations of scoped tokens are known")
-        if self._told != loaded.revocations.sequence:
-            self.generation += 1
-            self._told = loaded.revocations.sequence
-            await self._learned(loaded.revocations)
+        if self._told == loaded.revocations.sequence:
+            return False
+        self.generation += 1
+        self._told = loaded.revocations.sequence
+        return True
 
     def _failed(self, error: Exception) -> None:
         age = self._clock.now() - self._read_at

@@ -6,25 +6,41 @@ Rules:
 
 * a token is written down before it leaves; without its record it does not;
 * an end stands even when its record cannot be written: what is revoked stays revoked;
+* tokens that are none come in floods, for whoever reaches a guard can make them up: those of one
+  caller share records (``audit.sharing``) and are answered all the same. A limit would let one
+  hostile agent lock out the good ones of its server;
 * names and ids only; a subject comes from outside and may hold a key by mistake: masked.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Final, Protocol
+from collections.abc import Callable, Iterator
+from typing import Final, NamedTuple, Protocol
 
 from broker.access.principal import Grant
 from broker.access.tokens.model import Target
 from broker.audit.lifecycle import TokenKind, token_line
 from broker.audit.record import Stamp, refusal_line, who_fields
+from broker.audit.sharing import Sharing
 from broker.clock import Clock
-from broker.errors import AuditUnavailable, BrokerError
+from broker.errors import AuditUnavailable, BrokerError, SubjectTokenRefused
 from broker.protocol.models import format_time
 from broker.telemetry.events import Events
 
 MANY: Final = "*"
 """In place of an id: every token that the revocation names, here or elsewhere."""
+
+
+class Refused(NamedTuple):
+    """Refusals that share their records."""
+
+    caller: str
+    token_id: str
+    code: str
+    reason: str
+
+
+OTHERS: Final = Refused("", "", SubjectTokenRefused.code, "others")
 
 
 class Audit(Protocol):
@@ -66,6 +82,7 @@ class TokenLog:
         self._clock, self._audit, self._metrics = clock, audit, metrics
         self._events, self._mask = events, mask
         self._stamp = Stamp()
+        self._shared = Sharing[Refused](clock, others=OTHERS)
 
     def minted(self, grant: Grant, *, actor: str, request_id: str) -> None:
         """See ``TokenRecords.minted``."""
@@ -124,15 +141,38 @@ class TokenLog:
             return
         known = isinstance(error, BrokerError)
         told = getattr(error, "reason", "") if known else ""
-        self._append(
+        kind = Refused(
+            caller,
+            token_id,
+            error.code if isinstance(error, BrokerError) else BrokerError.code,
+            told or type(error).__name__,
+        )
+        if not isinstance(error, SubjectTokenRefused):
+            self._refusal(kind, request_id, 1)
+            return
+        self._shared.count(kind)
+        count = self._shared.due(kind)
+        if count and not self._refusal(kind, request_id, count):
+            self._shared.count(kind, count)
+
+    def write_shared(self, *, everything: bool = False) -> Iterator[None]:
+        """Write the records that stand for refusals of a period that is over, one a step."""
+        for kind, count in self._shared.over(everything=everything):
+            if not self._refusal(kind, "", count):
+                self._shared.count(kind, count)
+            yield
+
+    def _refusal(self, kind: Refused, request_id: str, count: int) -> bool:
+        return self._append(
             refusal_line(
                 self._stamp(self._clock.wall()),
                 request_id,
-                caller,
-                who_fields(token_id=token_id),
+                kind.caller,
+                who_fields(token_id=kind.token_id),
                 "",
-                error.code if isinstance(error, BrokerError) else BrokerError.code,
-                told or type(error).__name__,
+                kind.code,
+                kind.reason,
+                count=count,
             )
         )
 
@@ -156,11 +196,12 @@ class TokenLog:
             request_id=request_id,
         )
 
-    def _append(self, line: bytes) -> None:
+    def _append(self, line: bytes) -> bool:
         try:
             self._audit.append(line)
         except AuditUnavailable:
-            return  # the log counts and tells
+            return False  # the log counts and tells
+        return True
 
 
 def _reason(target: Target) -> str:

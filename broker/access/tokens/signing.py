@@ -108,6 +108,9 @@ class Keys:
             )
         self.current = self._keys[name]
 
+    def __len__(self) -> int:
+        return len(self._keys)
+
     def get(self, name: str) -> Key | None:
         """The key of this name."""
         return self._keys.get(name)

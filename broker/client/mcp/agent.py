@@ -36,6 +36,11 @@ class Agent:
     trusted: Issuer | None = None
     """Who made the JWT; None with a scoped token."""
 
+    @property
+    def ends_at(self) -> float:
+        """When a request with the bearer is refused: past its expiry by the issuer's leeway."""
+        return self.expires_at + (0.0 if self.trusted is None else self.trusted.leeway)
+
     def covers(self, tool: str) -> bool:
         """Whether the bearer is for ``tool``; a policy may still refuse it."""
         return covers(self.tools, tool)

@@ -106,6 +106,18 @@ def malformed(fault: Fault, status: int = 400) -> Refusal:
     return _refusal(status, error_body(fault.code, fault.text, fault.id))
 
 
+def slow(fault: Fault, *, closing: bool) -> Refusal:
+    """408: the body did not arrive in time.
+
+    Args:
+        fault: what is said.
+        closing: say that the connection ends, since the rest may still come; not in HTTP/2, where
+            one stream ends and the field is forbidden.
+    """
+    body = error_body(fault.code, fault.text, fault.id)
+    return _refusal(408, body, *([("Connection", "close")] if closing else []))
+
+
 def not_allowed() -> Refusal:
     """405: MCP has no such method."""
     return _refusal(405, b"", ("Allow", "GET, POST, DELETE"))

@@ -9,7 +9,8 @@ Rules:
 * deny by default: whatever the path, a request without a good bearer is answered here, but
   for paths named ``public`` and the metadata that a challenge points to;
 * what cannot be decided is a 503 with ``Retry-After``: never a 500, never a yes;
-* the app sees the body that was decided about, byte for byte, and no bearer.
+* the app sees the body that was decided about, byte for byte, and no bearer;
+* what was let in once and stays open ends with the bearer that opened it (``streams``).
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from math import inf
+from typing import Final
 from urllib.parse import urlsplit
 
 from mcp.server.auth.middleware.auth_context import auth_context_var
@@ -38,11 +41,15 @@ from broker.client.mcp.judging import Judge
 from broker.client.mcp.jwts import Jwts
 from broker.client.mcp.message import RequestId
 from broker.client.mcp.request import Request
+from broker.client.mcp.streams import Streams
 from broker.client.tool import acting_for
 from broker.errors import BrokerError, SettingsError
 from broker.protocol.scopes import tool_scope
 
 log = logging.getLogger("broker.client.mcp")
+
+BODY_TIMEOUT: Final = 30.0
+"""Seconds that a body may take to arrive, unless an author says otherwise."""
 
 
 class Guard:
@@ -57,6 +64,7 @@ class Guard:
         open_tools: names and globs of tools for every authenticated agent, with no policy asked.
         scopes: what every JWT must have, such as ``mcp:connect``; named in each 401.
         arguments: names of the arguments that policies look at; None: all go to the broker.
+        body_timeout: seconds in which the body of a request must have arrived; 408 then.
         public: paths that need no bearer, such as ``/healthz``; exact, GET and HEAD only.
         list_reachable: show tools too that only a scope is missing for, so that an agent may
             ask for it.
@@ -64,7 +72,7 @@ class Guard:
         authorization_servers: in its metadata, where they are not the issuers.
 
     Raises:
-        SettingsError: ``resource`` is no address, or an issuer stands twice.
+        SettingsError: ``resource`` is no address, an issuer stands twice, or a time is none.
     """
 
     def __init__(
@@ -77,6 +85,7 @@ class Guard:
         open_tools: Sequence[str] = (),
         scopes: Sequence[str] = (),
         arguments: Sequence[str] | None = None,
+        body_timeout: float = BODY_TIMEOUT,
         public: Sequence[str] = (),
         list_reachable: bool = False,
         name: str = "",
@@ -90,15 +99,24 @@ class Guard:
                 key="resource",
                 remedy="Write it as agents do: https://mcp.example.com/mcp",
             )
+        if not 0 < body_timeout < inf:
+            raise SettingsError(
+                "This is no time for a body to arrive in.",
+                file="Guard",
+                key="body_timeout",
+                remedy="Write seconds, such as 30.",
+            )
         broker = client.broker if broker is None else broker
         self._app = app
         self._broker = broker
         self._resource = resource
+        self._body_timeout = body_timeout
         self._public = frozenset(public)
         servers = tuple(authorization_servers) or tuple(one.url for one in issuers)
         self._metadata = challenge.metadata(resource, servers, scopes, name)
         self._metadata_path = Challenges(resource).metadata_path
         self._introspection = Introspection(broker, resource)
+        self._streams = Streams(self._introspection, broker.clock)
         self._judge = Judge(
             challenges=Challenges(resource),
             introspection=self._introspection,
@@ -150,7 +168,7 @@ class Guard:
         elif reads and scope["path"] in self._public:
             await self._app({**scope, "headers": _without_bearer(scope)}, receive, send)
         else:
-            request = Request(scope, receive)
+            request = Request(scope, receive, self._broker.clock, self._body_timeout)
             try:
                 outcome = await self._judge.judge(request)
             except Exception as error:
@@ -170,8 +188,12 @@ class Guard:
         }
         before = auth_context_var.set(user)
         try:
+            receive = replay(request.body, request.receive)
             with acting_for(admission.agent.acting):
-                await self._app(scope, replay(request.body, request.receive), send)
+                if request.opens_stream:
+                    await self._streams.run(admission.agent, self._app, scope, receive, send)
+                else:
+                    await self._app(scope, receive, send)
         finally:
             auth_context_var.reset(before)
 

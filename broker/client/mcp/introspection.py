@@ -49,7 +49,10 @@ class Introspection:
         self._broker = broker
         self._resource = resource
         self._kept: dict[str, tuple[Agent, float]] = {}
-        self._flights: dict[str, asyncio.Task[Agent]] = {}
+        """By digest, with the moment before the question was sent."""
+        self._flights: dict[str, asyncio.Task[tuple[Agent, float]]] = {}
+        self.news = asyncio.Event()
+        """Set when a token was revoked or any may have been, and replaced then."""
         self._hearing = False
         self._revocations = 0
 
@@ -70,6 +73,8 @@ class Introspection:
             if agent.token_id == token_id:
                 del self._kept[digest]
         self._broker.forget_subjects()
+        news, self.news = self.news, asyncio.Event()
+        news.set()
 
     # --- asking -------------------------------------------------------------------------
 
@@ -80,10 +85,27 @@ class Introspection:
             BearerRefused: the token is not good.
             BrokerUnreachable, BrokerAnswerInvalid, TokensUnavailable, SettingsError: nobody knows.
         """
+        return (await self._judged(acting, KEPT))[0]
+
+    async def verdict(self, acting: Subject, oldest: float) -> float:
+        """When the broker was asked about this token, at most ``oldest`` seconds ago.
+
+        Raises:
+            See ``agent``.
+        """
+        return (await self._judged(acting, oldest))[1]
+
+    def asked_at(self, acting: Subject) -> float:
+        """When the broker was asked about this token, as far as it is known; else now."""
+        kept = self._kept.get(acting.digest)
+        return self._broker.clock.now() if kept is None else kept[1]
+
+    async def _judged(self, acting: Subject, oldest: float) -> tuple[Agent, float]:
         kept = self._kept.get(acting.digest)
         clock = self._broker.clock
-        if kept is not None and clock.now() < kept[1] and clock.wall() < kept[0].expires_at:
-            return kept[0]
+        young = kept is not None and clock.now() < kept[1] + oldest
+        if kept is not None and young and clock.wall() < kept[0].expires_at:
+            return kept
         flight = self._flights.get(acting.digest)
         if flight is None:
             loop = asyncio.get_running_loop()
@@ -92,13 +114,13 @@ class Introspection:
             flight.add_done_callback(lambda done: self._land(acting.digest, done))
         return await asyncio.shield(flight)
 
-    def _land(self, digest: str, done: asyncio.Task[Agent]) -> None:
+    def _land(self, digest: str, done: asyncio.Task[tuple[Agent, float]]) -> None:
         if self._flights.get(digest) is done:
             del self._flights[digest]
         if not done.cancelled():
             done.exception()  # seen, even if all who waited were cancelled
 
-    async def _ask(self, acting: Subject) -> Agent:
+    async def _ask(self, acting: Subject) -> tuple[Agent, float]:
         before, now = self._revocations, self._broker.clock.now()
         reply = await self._broker.exchange(
             "POST",
@@ -123,8 +145,8 @@ class Introspection:
         if self._hearing and before == self._revocations:
             if len(self._kept) >= MOST:
                 del self._kept[next(iter(self._kept))]
-            self._kept[acting.digest] = (agent, now + KEPT)
-        return agent
+            self._kept[acting.digest] = (agent, now)
+        return agent, now
 
     def _check(self, agent: Agent, said: Mapping[str, Any]) -> None:
         if agent.expires_at <= self._broker.clock.wall():

@@ -25,6 +25,7 @@ from urllib.parse import urlsplit
 
 from broker.client.mcp.challenge import is_scope
 from broker.errors import BearerRefused, SettingsError
+from broker.protocol.names import LONGEST_ASSERTED
 from broker.protocol.scopes import covers, tool_scope, tools_of
 
 ALGORITHMS: Final = frozenset(
@@ -77,6 +78,8 @@ class Issuer:
             scheme = urlsplit(url).scheme
             if (url or key == "url") and scheme != "https" and not self.unsafe_loopback:
                 raise _unsafe(key, "Write an https address.")
+        if "|" in self.url or not self.url.isprintable():
+            raise _unsafe("url", "Write its identifier without a bar or control characters.")
         if not 0 <= self.leeway <= 300:
             raise _unsafe("leeway", "Take 0 to 300 seconds.")
         try:
@@ -122,6 +125,8 @@ class Issuer:
             raise BearerRefused(reason="subject")
         if not subject.isprintable():
             raise BearerRefused(reason="subject")
+        if len(self.url) + 1 + len(subject) > LONGEST_ASSERTED:
+            raise BearerRefused(reason="subject_too_long")  # the broker would take no question
         client = claims.get("client_id", claims.get("azp", subject))
         scopes = self._scopes(claims)
         return Accepted(

@@ -4,8 +4,10 @@ Duty: the order in which a request is looked at, and what each look leads to.
 Not its duty: judging a bearer (``bearers``), policies (``deciding``), texts (``challenge``).
 Rules:
 
-* the order is fixed: tokens where none belong, bearer, body, header fields against body,
-  policy. So nothing is learned about policies by who may not ask;
+* the order is fixed: bearer, body, header fields against body, policy. So nothing is learned
+  about policies by who may not ask;
+* a token where none belongs is a 400 whoever asks, and also while nobody can say who does: of
+  who showed no good bearer as far as ``HINT`` goes, since strangers have no megabytes read;
 * every POST is one JSON-RPC message that is decided about, whatever its path;
 * what is neither allowed nor refused is an exception, which is no yes (``guard``).
 """
@@ -27,17 +29,18 @@ from broker.client.mcp.challenge import Challenges, Refusal
 from broker.client.mcp.deciding import Deciding
 from broker.client.mcp.introspection import Introspection
 from broker.client.mcp.message import INVALID_REQUEST, LARGEST, Fault, Message, RequestId
-from broker.client.mcp.request import Request
+from broker.client.mcp.request import SLOW, Request
 from broker.client.mcp.routing import claimed_tool, mismatch
-from broker.client.mcp.stray import in_message, in_path, in_query
-from broker.errors import BearerRefused, RequestTooLarge
+from broker.client.mcp.stray import in_beginning, in_message, in_path, in_query
+from broker.errors import BearerRefused, BrokerError, RequestTooLarge
 from broker.protocol.scopes import covers
 from broker.secret import SecretValue
 
 log = logging.getLogger("broker.client.mcp")
 
 HINT: Final = 64 * 1024
-"""Bytes of a body read for who showed no good bearer, so that the challenge names the scope."""
+"""Bytes of a body read for who showed no good bearer: for tokens where none belong, and so that
+the challenge names the scope."""
 
 MOST_LEARNED: Final = 8
 """Tokens of one request that are masked in logs; more are somebody's play."""
@@ -69,6 +72,11 @@ class Judge:
             agent = await self.bearers.agent(request.bearer)
         except BearerRefused as error:
             return await self._unauthenticated(request, error)
+        except BrokerError:
+            refusal = await self._of_a_stranger(request)
+            if refusal is not None:
+                return refusal
+            raise
         if agent.trusted is not None and not set(self.scopes) <= set(agent.scopes):
             return await self._challenged(request, agent)
         if request.method == "POST":
@@ -84,7 +92,7 @@ class Judge:
         if message is None:
             return None
         if isinstance(message, Fault):
-            return challenge.malformed(message, request.status)
+            return _unread(request, message)
         fault = mismatch(request.headers, message)
         if fault is not None:
             return challenge.malformed(fault)
@@ -112,7 +120,7 @@ class Judge:
                 tool,
                 arguments=message.arguments,
                 address=request.address,
-                request_id="" if message.id is None else str(message.id)[:128],
+                request_id="" if message.id is None else str(message.id),
             )
         except BearerRefused as error:
             # Revoked since its verdict was kept, and the news not here yet.
@@ -140,9 +148,9 @@ class Judge:
     async def _challenged(self, request: Request, agent: Agent | None) -> Refusal | None:
         """A challenge that names all that the request needs, as far as that is cheap to know."""
         tool = claimed_tool(request.headers)
-        unread = request.method == "POST" and request.message is None
-        if unread and await request.read(HINT) is None:
-            return None
+        refusal = await self._of_a_stranger(request)
+        if refusal is not None or request.gone:
+            return refusal
         if isinstance(request.message, Message):
             tool = request.message.tool
         needed = list(self.scopes)
@@ -152,6 +160,19 @@ class Judge:
             return self.challenges.insufficient(agent.scopes, needed, request_id=request.id)
         presented = bool(request.bearer)
         return self.challenges.unauthenticated(needed, presented=presented, request_id=request.id)
+
+    async def _of_a_stranger(self, request: Request) -> Refusal | None:
+        """The refusal of a body that would be one from anybody; None: there is none."""
+        if request.method != "POST" or request.message is not None:
+            return None
+        message = await request.read(HINT)
+        if isinstance(message, Fault) and request.status == SLOW:
+            return _unread(request, message)
+        if isinstance(message, Message):
+            stray = in_message(message.document, request.bearer)
+        else:
+            stray = in_beginning(request.beginning)
+        return _stray(stray, request.id) if stray else None
 
     # --- lists ----------------------------------------------------------------------------
 
@@ -168,6 +189,12 @@ class Judge:
             if verdict.allowed or (self.reachable and verdict.scope):
                 shown.add(tool)
         return frozenset(shown)
+
+
+def _unread(request: Request, fault: Fault) -> Refusal:
+    if request.status == SLOW:
+        return challenge.slow(fault, closing=request.http1)
+    return challenge.malformed(fault, request.status)
 
 
 def _stray(tokens: Sequence[str], request_id: RequestId) -> Refusal:

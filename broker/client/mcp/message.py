@@ -5,8 +5,9 @@ Not its duty: headers (``routing``), whether it may be done (``guard``).
 Rules:
 
 * a body has one meaning for every reader: a member that stands twice is refused, since two
-  parsers could believe different ones; so are a batch, any text that is not UTF-8, half a
-  surrogate pair, and the numbers that JSON does not have;
+  parsers could believe different ones; so are a batch, any text that is not UTF-8 or begins
+  with its mark, half a surrogate pair, the numbers that JSON does not have or a float cannot
+  hold, and what is nested so deep that one parser takes it and another does not;
 * the shape is checked as far as a decision needs it; the rest is the SDK's.
 
 Source: JSON-RPC 2.0; https://modelcontextprotocol.io/specification
@@ -17,12 +18,16 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from broker.errors import RequestMalformed
 
 LARGEST: Final = 4 * 1024 * 1024
 """Bytes of a body: what the SDK takes."""
+
+DEEPEST: Final = 128
+"""Levels of objects and arrays: well below what the strictest of the parsers behind takes."""
 
 PARSE_ERROR: Final = -32700
 INVALID_REQUEST: Final = -32600
@@ -31,6 +36,8 @@ INVALID_PARAMS: Final = -32602
 RequestId: TypeAlias = str | int | float | None
 
 CALL_TOOL: Final = "tools/call"
+LISTEN: Final = "subscriptions/listen"
+"""Answered by a stream for as long as the client likes (2026-07-28)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +66,13 @@ def read_message(body: bytes) -> Message | Fault:
     """Read a body."""
     try:
         document = json.loads(
-            body.decode("utf-8"), object_pairs_hook=_object, parse_constant=_no_number
+            body.decode("utf-8"),
+            object_pairs_hook=_object,
+            parse_constant=_no_number,
+            parse_float=_number,
         )
+        if body.count(b"{") + body.count(b"[") > DEEPEST and _deeper(document):
+            return Fault(PARSE_ERROR, "Parse error")
         if b"\\ud" in body or b"\\uD" in body:
             json.dumps(document, ensure_ascii=False).encode()  # half a pair is a ValueError
     except RequestMalformed:
@@ -102,6 +114,29 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(made) != len(pairs):
         raise RequestMalformed
     return made
+
+
+def _deeper(document: Any) -> bool:
+    """Whether ``document`` has more than ``DEEPEST`` levels; level by level, without recursion."""
+    level = [document]
+    for _ in range(DEEPEST):
+        members = (
+            member
+            for one in level
+            for member in (one.values() if isinstance(one, dict) else one)
+            if isinstance(member, dict | list)
+        )
+        level = list(members)
+        if not level:
+            return False
+    return True
+
+
+def _number(text: str) -> float:
+    number = float(text)
+    if not isfinite(number):  # 1e999 is infinite for one reader, a fault for another
+        raise ValueError("out of range")
+    return number
 
 
 def _no_number(name: str) -> float:

@@ -8,12 +8,16 @@ Rules, so that presigned URLs and other people's signatures in arguments survive
 * ``access_token`` in the query is refused whatever it holds (RFC 6750 section 2.3 is not for us);
 * what merely looks like a JWT is refused only where the name of the query parameter or of
   the member of ``_meta`` says that it is a token. ``progressToken`` and
-  ``X-Amz-Security-Token`` are other names.
+  ``X-Amz-Security-Token`` are other names;
+* a path and a parameter without a value have no such name: there a JWT is refused when it is
+  all of a segment and its first part is a JOSE header, so that no file's name is taken for one.
 """
 
 from __future__ import annotations
 
+import json
 import re
+from base64 import urlsafe_b64decode
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 from urllib.parse import parse_qsl, unquote_plus
@@ -25,13 +29,16 @@ LONGEST: Final = 8192
 SHORTEST: Final = 24
 
 _SCOPED: Final = re.compile(token_format.PATTERN)
+_SCOPED_BYTES: Final = re.compile(token_format.PATTERN.encode("ascii"))
+_SEGMENTS: Final = re.compile(r"[/;=]")
 # Matched as a whole, so that the work grows with the text and no faster.
 _JWT: Final = re.compile(r"eyJ[A-Za-z0-9_-]{5,}\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*")
 _BEARER: Final = re.compile(r"bearer\s+\S{8,}", re.IGNORECASE)
 _NAMES: Final = frozenset(
     (
-        *("accesstoken", "authorization", "authtoken", "bearer", "bearertoken"),
-        *("idtoken", "jwt", "token"),
+        *("accesstoken", "assertion", "auth", "authorization", "authtoken", "bearer"),
+        *("bearertoken", "clientassertion", "idtoken", "jwt", "refreshtoken", "subjecttoken"),
+        "token",
     )
 )
 """Names of members and parameters that say "this is a token", without ``-``, ``_`` and case."""
@@ -57,6 +64,8 @@ def in_query(query: bytes, bearer: str) -> tuple[str, ...]:
         named = _plain(name)
         if named == "accesstoken" or (named in _NAMES and _looks_like_a_token(value)):
             found.append(value)
+        if not value and _is_jwt(name):
+            found.append(name)
     return tuple(dict.fromkeys(found))
 
 
@@ -67,7 +76,19 @@ def in_path(path: str, bearer: str) -> tuple[str, ...]:
         path: decoded.
         bearer: of the same request; empty without one.
     """
-    return tuple(dict.fromkeys(_known(path, bearer)))
+    found = [*_known(path, bearer), *filter(_is_jwt, _SEGMENTS.split(path))]
+    return tuple(dict.fromkeys(found))
+
+
+def in_beginning(body: bytes) -> tuple[str, ...]:
+    """Scoped tokens in the beginning of a body that is not read to its end.
+
+    A token that is cut by that end, or spelled with escapes, is not found.
+    """
+    if b"mbt_" not in body and b"mbs_" not in body:
+        return ()
+    found = (one.group().decode("ascii") for one in _SCOPED_BYTES.finditer(body))
+    return tuple(dict.fromkeys(found))
 
 
 def in_message(document: Mapping[str, Any], bearer: str) -> tuple[str, ...]:
@@ -95,6 +116,18 @@ def _known(text: str, bearer: str) -> Iterator[str]:
 def _looks_like_a_token(text: str) -> bool:
     text = text.strip()
     return _JWT.fullmatch(text) is not None or _BEARER.fullmatch(text) is not None
+
+
+def _is_jwt(text: str) -> bool:
+    text = text.strip()
+    if _JWT.fullmatch(text) is None:
+        return False
+    head = text.partition(".")[0]
+    try:
+        header = json.loads(urlsafe_b64decode(head + "=" * (-len(head) % 4)))
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(header, dict) and "alg" in header
 
 
 def _plain(name: str) -> str:
