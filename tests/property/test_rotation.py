@@ -13,6 +13,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 import looptime
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -24,6 +25,7 @@ from tests.scenarios.rotation_world import Follows, Replica, RotationWorld
 from tests.simulators.rotation_hands import MISHAPS, Mishap
 from tests.simulators.vault_kv import KvSecret
 
+pytestmark = pytest.mark.timeout(300)  # half a minute of work, more where others work too
 pods = st.integers(0, 2)
 """Two of one installation, one of its neighbour."""
 installations = st.integers(0, 1)
