@@ -71,6 +71,11 @@ class Principal:
         return self.asserted if self.grant is None else self.grant.subject
 
     @property
+    def actor(self) -> str:
+        """Who this is in one text, for records of what was set going."""
+        return f"{self.caller.name} for {self.subject}" if self.subject else self.caller.name
+
+    @property
     def token_id(self) -> str:
         """Id of the scoped token; empty without one."""
         return "" if self.grant is None else self.grant.id

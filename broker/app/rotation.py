@@ -254,10 +254,10 @@ class SuspectingReports:
         self._keepers, self._rotations, self._names = keepers, rotations, frozenset(names)
 
     async def report(
-        self, key: CredentialKey, version: str, status: int, detail: str = ""
+        self, key: CredentialKey, version: str, status: int, detail: str = "", *, actor: str = ""
     ) -> Entry | None:
         """See ``Keepers.report``."""
-        entry = await self._keepers.report(key, version, status, detail)
+        entry = await self._keepers.report(key, version, status, detail, actor=actor)
         if (
             key.name in self._names
             and entry is not None
@@ -265,7 +265,7 @@ class SuspectingReports:
             and entry.snapshot.version == version
         ):
             try:
-                await self._rotations.suspect(key.name)
+                await self._rotations.suspect(key.name, actor=actor)
             except BrokerError as error:
                 log.warning("a report about %s did not reach its rotation: %s", key.name, error)
         return entry

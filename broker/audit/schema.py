@@ -205,7 +205,10 @@ MEMBERS: Final[Mapping[str, tuple[Mapping[str, Any], str]]] = {
     "parent": (_TEXT, "id of the scoped token that this one was minted with"),
     "actor": (
         _TEXT,
-        "who did it: a client, `operator uid 1000` as the kernel vouches for it, `schedule`",
+        (
+            "who did it, or reported it: a client, perhaps `for` a subject; `operator uid 1000` as "
+            "the kernel vouches for it; `schedule`"
+        ),
     ),
     "expires_at": (_TIME, "when the scoped token ends"),
     "generation": (_NUMBER, "number of the Vault token since the start, from 1"),

@@ -113,13 +113,13 @@ class Keepers:
         return keeper
 
     async def report(
-        self, key: CredentialKey, version: str, status: int, detail: str = ""
+        self, key: CredentialKey, version: str, status: int, detail: str = "", *, actor: str = ""
     ) -> Entry | None:
         """A caller says the upstream answered ``status`` to ``version``; the entry after it.
 
-        The service decides which statuses count; ``detail`` is for the log only.
+        The service decides which statuses count; ``detail`` and ``actor`` are for others.
         """
-        del status, detail
+        del status, detail, actor
         return await self._keeper(key).report(version)
 
     async def refresh(self, key: CredentialKey) -> Entry | None:

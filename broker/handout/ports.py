@@ -81,7 +81,7 @@ class Reports(Protocol):
     """The part of ``credentials.keepers.Keepers`` that takes reports."""
 
     async def report(
-        self, key: CredentialKey, version: str, status: int, detail: str = ""
+        self, key: CredentialKey, version: str, status: int, detail: str = "", *, actor: str = ""
     ) -> Entry | None:
-        """One floored re-read or replacement; the entry after it."""
+        """One floored re-read or replacement; the entry after it. ``actor``: who reports."""
         ...

@@ -66,11 +66,11 @@ class Reporting:
         self._mask = mask
 
     async def take(
-        self, key: CredentialKey, report: Report, counted: Collection[int]
+        self, key: CredentialKey, report: Report, counted: Collection[int], *, actor: str
     ) -> ReportDocument:
         """Carry out a report; the answer names the newer version.
 
-        ``counted``: the statuses that speak about this credential's key.
+        ``counted``: the statuses that speak about this credential's key. ``actor``: who reports.
 
         Raises:
             ReportConflict: nothing newer is known.
@@ -79,7 +79,9 @@ class Reporting:
         entry = self._store.get(key)
         if report.status in counted and self._current(entry) == report.version:
             detail = self._mask(report.detail)[:LONGEST_DETAIL]
-            entry = await self._reports.report(key, report.version, report.status, detail)
+            entry = await self._reports.report(
+                key, report.version, report.status, detail, actor=actor
+            )
         current = self._current(entry)
         if entry is None or not current:
             raise overview.unavailable(key, entry, wall=self._clock.wall())

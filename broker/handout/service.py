@@ -394,7 +394,8 @@ class HandoutService:
         try:
             spec = self._specs.get(key.name)
             counted = () if spec is None else spec.report_statuses
-            document = await self._reporting.take(key, report, counted)
+            actor = principal.actor
+            document = await self._reporting.take(key, report, counted, actor=actor)
             result = "newer"
         except Exception as error:
             result = outcome(error)

@@ -11,7 +11,8 @@ Rules:
   rotation withdrew because of a compromise is, even when the state has forgotten why;
 * an orphan is retired only if its label names this installation and a rotation whose end
   stands in the state, it is older than ``orphan_age``, and readers do not have it, nor may
-  have had it until just now.
+  have had it until just now; and none is while the key that readers have is missing, for
+  another may be all that is left, and the one that a person will bring back.
 """
 
 from __future__ import annotations
@@ -206,7 +207,8 @@ def orphans(
             and wall - key.created_wall >= policy.orphan_age
         ):
             sweep = key
-    return Orphans(sweep, tuple(unexplained), _missing(listed, readers, policy, wall))
+    missing = _missing(listed, readers, policy, wall)
+    return Orphans(None if missing else sweep, tuple(unexplained), missing)
 
 
 def _missing(listed: Iterable[UpstreamKey], readers: Readers, policy: Policy, wall: float) -> str:

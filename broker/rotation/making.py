@@ -46,7 +46,9 @@ class Making(Footing):
         assert self.spec.readers is not None
         assert state.current is not None
         readers, documents, current = self.value.readers, self._d.documents, state.current
-        expected, version, old = readers.version == state.base, state.base, 0
+        # Somebody may have written beside the key meanwhile: readers have it all the same.
+        expected = readers.version == state.base or readers.holds(current)
+        version, old = state.base, 0
         if expected and not readers.withdrawn_by:
             note = Note(
                 installation=self._d.installation,
@@ -54,18 +56,18 @@ class Making(Footing):
                 key_id=current.key_id,
                 since_wall=current.since_wall,
                 expires_wall=current.expires_wall,
-                replaces=state.base,
+                replaces=readers.version,
                 retire_at_wall=self._d.clock.wall(),
                 withdrawn_by=state.rotation,
             )
-            beside, old = await self._beside(), state.base
-            version = await documents.publish(self.spec.readers, beside, note, state.base)
+            beside, old = await self._beside(), readers.version
+            version = await documents.publish(self.spec.readers, beside, note, old)
             self._d.readership.announce(self.spec.key)
         elif readers.note is not None and (expected or readers.withdrawn_by == state.rotation):
             version, old = readers.version, readers.note.replaces
         if old:
             await documents.withdraw(self.spec.readers, old)
-        if current.key_id and (expected or not readers.holds(current)):
+        if current.key_id:
             await self._driver.retire(current.key_id)
         await self._commit(steps.withdrawn(state, version=version, owner=self._d.owner))
         self._tell("withdrawn", self.state, key_id=current.key_id)

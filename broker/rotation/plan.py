@@ -249,7 +249,8 @@ def _retiring(s: Situation, state: RotationState) -> Step:
 def _reverting(s: Situation, state: RotationState) -> Step:
     readers = s.readers or Readers()
     reverted = readers.note is not None and readers.note.reverts == state.rotation
-    if reverted or readers.version == state.base:
+    # Somebody may have written beside the candidate: readers have it all the same.
+    if reverted or readers.version == state.base or readers.rotation == state.rotation:
         return Step(Act.REVERT)
     return Step(Act.GIVE_UP, detail=OVERTAKEN)
 

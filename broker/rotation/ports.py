@@ -48,7 +48,7 @@ class StepTaken:
     rotation: str = ""
     key_id: str = ""
     actor: str = ""
-    """Who asked; the rotator itself says ``schedule``."""
+    """Who asked, or reported; the rotator itself says ``schedule``."""
     reason: str = ""
     """Why it began."""
     detail: str = ""
@@ -137,8 +137,11 @@ class Rotations(Protocol):
         """
         ...
 
-    async def suspect(self, name: str) -> None:
-        """A caller reported a 401 of the current key: within the overlap the proof decides."""
+    async def suspect(self, name: str, *, actor: str) -> None:
+        """A caller reported a 401 of the current key: within the overlap the proof decides.
+
+        ``actor``: whose report it was; of several, the one that had the proof asked for.
+        """
         ...
 
     def status(self) -> Sequence[Standing]:

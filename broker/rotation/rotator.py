@@ -130,13 +130,13 @@ class Rotator:
         finally:
             loop.waiters -= 1
 
-    async def suspect(self, name: str) -> None:
+    async def suspect(self, name: str, *, actor: str) -> None:
         """See ``Rotations``."""
         loop = self._loop(name)
         if loop.saga.state.phase is Phase.IDLE and loop.stands is not None:
             return  # the usual case: nothing to return to, and nothing to ask Vault for
         if await self._wish(loop, suspected):
-            self._took(name, "suspected", "")
+            self._took(name, "suspected", actor)
 
     async def freeze(self, name: str, *, actor: str) -> None:
         """See ``Rotations``."""

@@ -70,8 +70,18 @@ class Saga(Making, Switching):
     async def _adopt(self, state: RotationState, step: Step) -> None:
         del step
         wall = self._d.clock.wall()
+        self._lose_sight(state)
         await self._commit(steps.adopted(state, self.value.readers, wall=wall))
         self._tell("adopted", self.state, rotation=self.value.readers.rotation)
+
+    def _lose_sight(self, state: RotationState) -> None:
+        """Tell of a key that no rotation made: when the state names it no more, no label does."""
+        left = state.current
+        if left is None or left.rotation or left.key_id in {"", *self._reported}:
+            return
+        if not self.value.readers.holds(left):
+            self._reported.add(left.key_id)
+            self._tell("orphan_seen", state, key_id=left.key_id, detail=plan.READERS_CHANGED)
 
     async def _clean(self, state: RotationState, step: Step) -> None:
         del step

@@ -15,6 +15,7 @@ from broker.errors import ProofFailed
 from broker.rotation.drivers.port import MintedKey
 from broker.rotation.due import LOST_FREELY, Readers, lost_in_a_row
 from broker.rotation.model import SCHEDULE, KeyRef, Past, Phase, Reason, Result, RotationState
+from broker.rotation.plan import OVERTAKEN, READERS_CHANGED
 
 REMEMBERED: Final = 50
 """Rotations kept in the past; keys of older ones are reported by the sweep, not retired."""
@@ -81,10 +82,15 @@ def abandoned(state: RotationState, *, wall: float) -> RotationState:
     """
     ended = _ended(state, Result.ABANDONED, current=state.current, wall=wall)
     again = lost_in_a_row(ended) <= LOST_FREELY
-    wished = state.reason is Reason.COMPROMISED or (state.reason is Reason.DEMANDED and again)
-    if wished and ended.wish is not Reason.COMPROMISED:
-        return replace(ended, wish=state.reason, wish_actor=state.actor)
+    if state.reason is Reason.COMPROMISED or (state.reason is Reason.DEMANDED and again):
+        return _still_wished(state, ended)
     return ended
+
+
+def _still_wished(state: RotationState, ended: RotationState) -> RotationState:
+    if ended.wish is Reason.COMPROMISED:
+        return ended
+    return replace(ended, wish=state.reason, wish_actor=state.actor)
 
 
 def licensed(state: RotationState) -> RotationState:
@@ -147,10 +153,17 @@ def retired(state: RotationState, *, wall: float) -> RotationState:
 
 
 def discarded(state: RotationState, *, wall: float) -> RotationState:
-    """The candidate is gone."""
+    """The candidate is gone.
+
+    What was demanded still is when all that came between was a write of the readers' path.
+    """
     failed = state.detail in (ProofFailed.code, "returned")
     result = Result.ROLLED_BACK if failed else Result.ABANDONED
-    return _ended(state, result, current=state.current, wall=wall)
+    ended = _ended(state, result, current=state.current, wall=wall)
+    overtaken = state.detail in (READERS_CHANGED, OVERTAKEN)
+    if overtaken and state.reason is Reason.DEMANDED and lost_in_a_row(ended) <= LOST_FREELY:
+        return _still_wished(state, ended)
+    return ended
 
 
 def adopted(state: RotationState, readers: Readers, *, wall: float) -> RotationState:

@@ -107,7 +107,12 @@ class Switching(Footing):
                 retire_at_wall=self._d.clock.wall() + overlap,
                 reverts=state.rotation,
             )
-            version = await self._d.documents.publish(self.spec.readers, old, note, state.base)
+            names = self._driver.capabilities.fields
+            key = {name: value for name, value in old.items() if name in names}
+            fields = {**await self._beside(), **key}
+            version = await self._d.documents.publish(
+                self.spec.readers, fields, note, readers.version
+            )
         self._d.readership.announce(self.spec.key)
         retire_at = self._d.clock.wall() + overlap
         await self._commit(steps.reverted(state, version=version, retire_at_wall=retire_at))

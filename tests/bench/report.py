@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import ceil
 from statistics import median
 from typing import Any, Final
 
@@ -37,12 +38,27 @@ class Memory:
     start_to_ready: float
 
 
+@dataclass(frozen=True, slots=True)
+class Waits:
+    """How long after promotions each waiter was told."""
+
+    waiters: int
+    rotations: int
+    seconds: list[float]
+
+    def at(self, part: float) -> float:
+        """Milliseconds within which this part of all answers came."""
+        ordered = sorted(self.seconds)
+        return 1e3 * ordered[max(0, ceil(part * len(ordered)) - 1)]
+
+
 @dataclass(slots=True)
 class Results:
-    """All rounds, and the processes."""
+    """All rounds, and the processes; what was not measured is empty."""
 
     loads: dict[Load, list[Round]] = field(default_factory=dict)
     memory: dict[str, Memory] = field(default_factory=dict)
+    waits: Waits | None = None
 
     def at(self, case: str, connections: int) -> Round:
         """The median round, each figure by itself."""
@@ -56,6 +72,25 @@ class Results:
 
 def rows(results: Results) -> list[dict[str, Any]]:
     """The figures for a machine to read."""
+    return (_load_rows(results) if results.loads else []) + _waits_rows(results.waits)
+
+
+def _waits_rows(waits: Waits | None) -> list[dict[str, Any]]:
+    if waits is None:
+        return []
+    return [
+        {
+            "case": "waiters",
+            "waiters": waits.waiters,
+            "rotations": waits.rotations,
+            "p50_ms": round(waits.at(0.5), 2),
+            "p99_ms": round(waits.at(0.99), 2),
+            "max_ms": round(waits.at(1.0), 2),
+        }
+    ]
+
+
+def _load_rows(results: Results) -> list[dict[str, Any]]:
     told: list[dict[str, Any]] = []
     for case in CASES:
         for connections in CONNECTIONS:
@@ -99,6 +134,14 @@ class Target:
 
 def targets(results: Results) -> list[Target]:
     """What was aimed at, with what this run gave."""
+    told = _load_targets(results) if results.loads else []
+    if (waits := results.waits) is not None:
+        text = f"ms from a promotion until the last of {waits.waiters} waiters is told"
+        told.append(Target(text, waits.at(1.0), 50.0, False))
+    return told
+
+
+def _load_targets(results: Results) -> list[Target]:
     told = []
     for connections in CONNECTIONS:
         ours, guarded, cached, kv = (results.at(case, connections) for case in CASES)
@@ -124,6 +167,18 @@ def targets(results: Results) -> list[Target]:
 
 def show(results: Results, console: Console) -> None:
     """Print tables."""
+    if results.loads:
+        _show_loads(results, console)
+    if (waits := results.waits) is not None:
+        table = Table(title=f"{waits.waiters} waiters told of {waits.rotations} promotions")
+        for heading in ("case", "p50 ms", "p99 ms", "max ms"):
+            table.add_column(heading, justify="left" if heading == "case" else "right")
+        table.add_row("waiters", *(f"{waits.at(part):.1f}" for part in (0.5, 0.99, 1.0)))
+        console.print(table)
+    _show_targets(results, console)
+
+
+def _show_loads(results: Results, console: Console) -> None:
     table = Table(title="requests to one process on one core (medians)")
     for heading in ("case", "connections", "requests/s", "p50 µs", "p99 µs"):
         table.add_column(heading, justify="left" if heading == "case" else "right")
@@ -150,6 +205,9 @@ def show(results: Results, console: Console) -> None:
             f"{memory.start_to_ready:.2f}",
         )
     console.print(table)
+
+
+def _show_targets(results: Results, console: Console) -> None:
     table = Table(title="targets")
     for heading in ("what", "this run", "target", ""):
         table.add_column(heading, justify="left" if heading == "what" else "right")

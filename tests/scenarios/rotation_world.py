@@ -1,7 +1,7 @@
-"""Replicas that rotate one key, readers in each, a Vault and a provider; and who judges.
+"""Replicas that rotate one key, readers in each, a Vault and a provider.
 
-A replica is a reader (keepers and store, as in every pod) and a rotator. The judge samples
-every reader and watches the provider; what must never happen is written down when it does.
+A replica is a reader (keepers and store, as in every pod) and a rotator. Who judges them is
+``rotation_judge``. A second world may stand ``beside`` the first: another installation.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ from random import Random
 
 from broker.credentials.keeper import Deps as KeeperDeps
 from broker.credentials.keepers import Keepers
-from broker.credentials.model import CredentialKey, CredentialSpec, KvSource
-from broker.credentials.reserved import read_note
+from broker.credentials.model import CredentialSpec, KvSource
 from broker.credentials.retire import Retirer
 from broker.credentials.store import CredentialStore
 from broker.errors import VaultError
@@ -24,11 +23,12 @@ from broker.rotation.document import from_data
 from broker.rotation.drivers.port import Driver
 from broker.rotation.election import Always, Election
 from broker.rotation.footing import Deps
-from broker.rotation.model import KvPath, Label, Phase, Policy, RotationSpec, RotationState
+from broker.rotation.model import KvPath, Phase, Policy, RotationSpec, RotationState
 from broker.rotation.ports import Outcome, Standing, StepTaken
 from broker.rotation.rotator import Rotator
 from broker.rotation.state import Documents
 from broker.secret import SecretValue
+from tests.scenarios.rotation_judge import HOLD, KEY, NAME, READERS, STATE, RotationJudge
 from tests.scenarios.world import Said
 from tests.simulators.clock import VirtualClock
 from tests.simulators.provider import ALL, ProviderDriver, ProviderKey, ProviderSimulator
@@ -36,10 +36,6 @@ from tests.simulators.rotation_hands import Crash, HandledDriver, HandledVault, 
 from tests.simulators.session import SessionByHand
 from tests.simulators.vault import VaultSimulator
 
-NAME = "search-api"
-KEY = CredentialKey(NAME)
-STATE, READERS = KvPath("secret", f"broker/rotation/{NAME}"), KvPath("secret", NAME)
-HOLD = 10.0
 READER = CredentialSpec(KEY, KvSource("secret", NAME, poll=10.0, max_staleness=40.0), hold=HOLD)
 POLICY = Policy(
     max_age=None,
@@ -104,13 +100,14 @@ class Replica:
         return self.task.done()
 
 
-class RotationWorld:
+class RotationWorld(RotationJudge):
     """All of it, on virtual time."""
 
     reader = READER
     readers: KvPath | None = READERS
 
     def __init__(self, *, seed: int = 1, installation: str = "prod") -> None:
+        super().__init__()
         self.clock = VirtualClock()
         self.vault = VaultSimulator(self.clock)
         self.account = ProviderSimulator(self.clock)
@@ -120,23 +117,34 @@ class RotationWorld:
         self.policy = POLICY
         self.observed = Observed()
         self.replicas: list[Replica] = []
-        self.violations: list[str] = []
-        self.compromised = False
-        """A gap is wanted then, and a key that somebody holds is retired."""
-        self.failing = False
-        """The upstream refuses a key that readers rightly have."""
         self._rng = Random(seed)
         self._ids, self._owners = count(1), count(1)
-        self._promised: dict[str, float] = {}
-        self._judge: asyncio.Task[None] | None = None
+
+    def beside(self, other: RotationWorld) -> None:
+        """Another installation: the same provider account, Vault and clock; paths of its own."""
+        name, hears = self.installation, other.account.on_retire
+        self.clock, self.vault, self.account = other.clock, other.vault, other.account
+        self.state_path = KvPath(STATE.mount, f"{name}/rotation/{NAME}")
+        self.readers = KvPath(READERS.mount, f"{name}/{NAME}")
+        source = KvSource(READERS.mount, self.readers.path, poll=10.0, max_staleness=40.0)
+        self.reader = CredentialSpec(KEY, source, hold=HOLD)
+        self.first_id = f"{name}-k0"
+
+        def both(key: ProviderKey) -> None:
+            hears(key)
+            self._retired(key)
+
+        self.account.on_retire = both
 
     def seed(self) -> None:
         """What a person made before the broker came."""
-        self.account.seed("k0", secret="canary-secret-0")
+        assert self.readers is not None
+        secret = f"canary-secret-{self.first_id}"
+        self.account.seed(self.first_id, secret=secret)
         self.vault.server.kv.put(
-            NAME,
-            {"api_key": "canary-secret-0", "url": "https://api.example.com"},
-            custom_metadata={"broker_key_id": "k0"},
+            self.readers.path,
+            {"api_key": secret, "url": "https://api.example.com"},
+            custom_metadata={"broker_key_id": self.first_id},
         )
 
     # --- replicas ---------------------------------------------------------------------
@@ -175,7 +183,7 @@ class RotationWorld:
 
     def driver(self, vault: HandledVault, session: SessionByHand) -> Driver:
         """Of a new replica."""
-        return ProviderDriver(self.account, capabilities=self.capabilities)
+        return ProviderDriver(self.account, capabilities=self.capabilities, by=self.installation)
 
     def _start(
         self,
@@ -186,7 +194,7 @@ class RotationWorld:
         election: Election,
     ) -> tuple[Rotator, asyncio.Task[None]]:
         rotator = Rotator(
-            [(RotationSpec(KEY, STATE, self.readers, self.policy), driver)],
+            [(RotationSpec(KEY, self.state_path, self.readers, self.policy), driver)],
             Deps(
                 clock=self.clock,
                 documents=Documents(clock=self.clock, vault=vault, session=session),
@@ -229,78 +237,11 @@ class RotationWorld:
     def state(self) -> RotationState:
         """The committed state; an empty one when there is none."""
         try:
-            _, found = self.vault.server.kv.read_version(STATE.path, 0, mount=STATE.mount)
+            path = self.state_path
+            _, found = self.vault.server.kv.read_version(path.path, 0, mount=path.mount)
         except VaultError:
             return RotationState()
         return from_data({name: SecretValue(str(text)) for name, text in found.data.items()})
-
-    def served(self) -> dict[str, str]:
-        """The newest version of the readers' path."""
-        _, found = self.vault.server.kv.read_version(READERS.path, 0, mount=READERS.mount)
-        return {name: str(text) for name, text in found.data.items()}
-
-    def served_id(self) -> str:
-        """Id of the key that readers are given; empty when they are given none."""
-        secret = self.served().get("api_key")
-        return next((key.key_id for key in self.account.keys.values() if key.secret == secret), "")
-
-    def withdrawn(self) -> bool:
-        """Whether a compromise has taken the key from the readers."""
-        try:
-            served = self.served()
-        except VaultError:
-            return False
-        note = read_note({name: SecretValue(text) for name, text in served.items()})
-        return note is not None and note.withdrawn_by != ""
-
-    def own_keys(self) -> list[ProviderKey]:
-        """Live keys of this installation, and the one it began with."""
-        found = []
-        for key in self.account.live():
-            label = Label.parse(key.label)
-            if key.key_id == "k0" or (label and label.installation == self.installation):
-                found.append(key)
-        return found
-
-    # --- the judge ----------------------------------------------------------------------
-
-    def watch(self) -> None:
-        """Sample all readers from now on."""
-        self._judge = asyncio.create_task(self._sample(), name="judge")
-
-    async def _sample(self) -> None:
-        while True:
-            for replica in self.replicas:
-                self._read(replica)
-            await self.clock.sleep(2.0)
-
-    def _read(self, replica: Replica) -> None:
-        now = self.clock.now()
-        replica.store.observe(now, self.clock.wall())
-        entry = replica.store.get(KEY)
-        if entry is None or entry.snapshot is None or not entry.usable(now):
-            if not self.compromised and not (entry and entry.revalidating):
-                self.violations.append(f"{now:.1f}: {replica.name} has nothing to hand out")
-            return
-        secret = entry.snapshot.data["api_key"].reveal()
-        until = min(entry.expires_at, now + HOLD)
-        self._promised[secret] = max(until, self._promised.get(secret, 0.0))
-        if set(entry.snapshot.data) != {"api_key", "url"}:
-            self.violations.append(f"{now:.1f}: {sorted(entry.snapshot.data)} handed out")
-        if not (self.compromised or self.failing or self.account.accepts(secret)):
-            self.violations.append(f"{now:.1f}: {replica.name} hands out a dead key")
-
-    def _retired(self, key: ProviderKey) -> None:
-        now = self.clock.now()
-        if self.compromised:
-            return
-        if self._promised.get(key.secret, -1.0) > now + 0.05:
-            self.violations.append(f"{now:.1f}: {key.key_id} is retired while promised")
-        try:
-            if self.served().get("api_key") == key.secret:
-                self.violations.append(f"{now:.1f}: {key.key_id} is retired while readers have it")
-        except VaultError:
-            pass
 
     # --- the end ------------------------------------------------------------------------
 
@@ -332,20 +273,6 @@ class RotationWorld:
             if done and not self.withdrawn() and len(self.own_keys()) == 1 and not state.staged:
                 break
 
-    def judged(self) -> list[str]:
-        """What went wrong, the end included: exactly one key, the one that readers have."""
-        found = list(self.violations)
-        keys = [key.key_id for key in self.own_keys()]
-        if keys != [self.served_id()]:
-            found.append(f"live keys {keys}, readers have {self.served_id()!r}")
-        elif not self.account.accepts(self.served()["api_key"]):
-            found.append("readers have a key that is not accepted")
-        secrets = self.vault.server.kv.backup(STATE.path)
-        for number, version in enumerate(secrets.versions if secrets else [], start=1):
-            if any(name.startswith("field.") for name in version.data):
-                found.append(f"version {number} of the state still holds a secret")
-        return found
-
 
 def _leaves(error: object) -> list[BaseException]:
     if isinstance(error, BaseExceptionGroup):
@@ -371,8 +298,7 @@ async def rotation_world(
             world.observed.steps.clear()
         yield world
     finally:
-        if world._judge is not None:
-            world._judge.cancel()
+        world.leave()
         for replica in world.replicas:
             await world.end(replica)
             await replica.keepers.close(world.clock.now() + 5)

@@ -12,16 +12,8 @@ from broker.errors import RotationFrozen, RotationRolledBack, RotationUnknown
 from broker.kube.election import LeaseElection
 from broker.kube.plan import Times
 from broker.rotation.model import Label, Phase, Reason, Result
-from tests.scenarios.rotation_world import (
-    KEY,
-    NAME,
-    POLICY,
-    READERS,
-    STATE,
-    Follows,
-    RotationWorld,
-    rotation_world,
-)
+from tests.scenarios.rotation_judge import KEY, NAME, READERS, STATE
+from tests.scenarios.rotation_world import POLICY, Follows, RotationWorld, rotation_world
 from tests.simulators.kubernetes import LeaseLine, Objects
 
 pytestmark = pytest.mark.looptime
@@ -288,6 +280,37 @@ class TestNeighbours:
             assert len([k for k in world.account.live() if k.key_id.startswith("other")]) == 4
             assert "orphan_seen" not in world.observed.kinds()
 
+    async def test_two_installations_rotate_on_one_account(self) -> None:
+        """The same credential, even the same rotation ids: each keeps to its own keys."""
+        async with rotation_world(replicas=2) as world:
+            neighbour = RotationWorld(installation="stage")
+            neighbour.beside(world)
+            neighbour.seed()
+            await neighbour.replica("neighbour")
+            neighbour.watch()
+            both = (world, neighbour)
+            for _ in range(3):
+                await asyncio.gather(*(one.demand() for one in both))
+                for one in both:
+                    await one.settled()
+            await world.clock.sleep(2 * POLICY.orphan_age)
+            assert [one.judged() for one in both] == [[], []]
+            labels = [Label.parse(key.label) for key in world.account.keys.values()]
+            ids = [
+                {label.rotation for label in labels if label and label.installation == name}
+                for name in ("prod", "stage")
+            ]
+            assert ids[0] & ids[1]
+            for key in world.account.keys.values():
+                if key.retired_wall is not None:
+                    (owner,) = [one for one in both if one.owns(key)]
+                    assert key.retired_by == owner.installation
+            for one in both:
+                assert "orphan_seen" not in one.observed.kinds()
+                one.leave()
+            await neighbour.end(neighbour.replicas[0])
+            await neighbour.replicas[0].keepers.close(world.clock.now() + 5)
+
     async def test_readers_that_another_installation_serves(self) -> None:
         """Two installations configured for one readers' path: the second keeps its hands off."""
         async with rotation_world(rotated=True) as world:
@@ -353,7 +376,7 @@ class TestNeighbours:
                         assert outcome.result is Result.ROTATED
                     case "suspect":
                         proved = world.observed.kinds().count("proved")
-                        await follower.suspect(NAME)
+                        await follower.suspect(NAME, actor="search-mcp")
                         while world.observed.kinds().count("proved") == proved:
                             await world.clock.sleep(0.1)
                     case _:
@@ -441,9 +464,10 @@ async def test_a_report_that_the_proof_does_not_confirm_changes_nothing() -> Non
     async with rotation_world() as world:
         await world.until(Phase.OVERLAP)
         served = world.served()
-        await world.replicas[0].rotator.suspect(NAME)
+        await world.replicas[0].rotator.suspect(NAME, actor="search-mcp")
         await world.settled()
         assert world.served() == served
-        assert world.observed.kinds().count("suspected") == 1
+        (suspected,) = [step for step in world.observed.steps if step.kind == "suspected"]
+        assert suspected.actor == "search-mcp"
         assert READERS.path == NAME
         assert world.judged() == []

@@ -6,8 +6,9 @@ import asyncio
 
 import pytest
 
-from broker.rotation.model import Phase
-from tests.scenarios.rotation_world import NAME, RotationWorld, rotation_world
+from broker.rotation.model import Phase, Result
+from tests.scenarios.rotation_judge import NAME
+from tests.scenarios.rotation_world import RotationWorld, rotation_world
 from tests.simulators.rotation_hands import MISHAPS, Mishap
 
 pytestmark = pytest.mark.looptime
@@ -83,7 +84,7 @@ async def test_of_a_roll_back_within_the_overlap(number: int, mishap: Mishap) ->
 
 
 async def _suspect(world: RotationWorld) -> None:
-    await world.replicas[0].rotator.suspect(NAME)
+    await world.replicas[0].rotator.suspect(NAME, actor="search-mcp")
 
 
 @pytest.mark.parametrize("mishap", MISHAPS)
@@ -107,3 +108,36 @@ async def test_of_a_compromise(number: int, mishap: Mishap) -> None:
         assert world.judged() == [], world.observed.kinds()
         assert world.served_id() != stolen.key_id
         assert world.served()["api_key"] != stolen.secret
+
+
+async def test_somebody_writes_beside_a_key_that_is_being_withdrawn() -> None:
+    """The demand is carried out all the same: readers still had the stolen key."""
+    async with rotation_world(rotated=True) as world:
+        stolen = world.account.keys[world.served_id()]
+        world.compromised = True
+        script(world, COMPROMISED.index("write readers: withdrawn"), "conflict")
+        await world.demand(compromised=True)
+        assert stolen.retired_wall is not None
+        assert stolen.retired_wall <= world.account.keys[world.served_id()].created_wall
+        await world.settled()
+        await world.clock.sleep(15)
+        assert world.judged() == []
+
+
+@pytest.mark.parametrize("number", [3, 4], ids=["write state: promoting", "write readers"])
+async def test_somebody_writes_beside_a_key_that_is_being_replaced(number: int) -> None:
+    """A demand outlives it: whoever asked is told of the rotation that was made then."""
+    async with rotation_world(rotated=True) as world:
+        before = world.served_id()
+        hands = world.replicas[0].hands
+        asked = world.demand()
+        hands.script[len(hands.effects) + 1 + number] = "pause before"
+        await hands.paused.wait()
+        value = world.served() | {"url": "https://elsewhere.example.com"}
+        world.vault.server.kv.put(NAME, value)
+        hands.resume.set()
+        assert (await asked).result is Result.ROTATED
+        assert world.served_id() != before
+        assert world.served()["url"] == "https://elsewhere.example.com"
+        await world.settled()
+        assert world.judged() == []

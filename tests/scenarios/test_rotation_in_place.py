@@ -15,16 +15,8 @@ from broker.rotation.drivers.port import Driver
 from broker.rotation.drivers.vault_role import VaultRoleDriver
 from broker.rotation.model import Phase, Policy, Reason, Result
 from broker.rotation.wishes import STORM
-from tests.scenarios.rotation_world import (
-    HOLD,
-    KEY,
-    NAME,
-    POLICY,
-    STATE,
-    Follows,
-    Replica,
-    RotationWorld,
-)
+from tests.scenarios.rotation_judge import HOLD, KEY, NAME, STATE
+from tests.scenarios.rotation_world import POLICY, Follows, Replica, RotationWorld
 from tests.simulators.rotation_hands import MISHAPS, HandledVault, Mishap
 from tests.simulators.session import SessionByHand
 from tests.simulators.vault_server import LeasedPath

@@ -9,14 +9,8 @@ import pytest
 
 from broker.credentials.model import State
 from broker.rotation.model import Label, Phase, Reason, Result
-from tests.scenarios.rotation_world import (
-    KEY,
-    NAME,
-    POLICY,
-    STATE,
-    RotationWorld,
-    rotation_world,
-)
+from tests.scenarios.rotation_judge import KEY, NAME, STATE
+from tests.scenarios.rotation_world import POLICY, RotationWorld, rotation_world
 from tests.simulators.vault_kv import KvSecret
 
 pytestmark = pytest.mark.looptime
@@ -232,6 +226,45 @@ async def test_a_key_that_no_rotation_made_is_not_missed() -> None:
         await world.clock.sleep(1000)
         assert "adopted" in world.observed.kinds()
         assert "key_missing" not in world.observed.kinds()
+
+
+async def test_the_last_living_key_is_not_swept_because_a_person_went_back() -> None:
+    """``vault kv rollback`` to a key that is over: told of, and the way forward stays open."""
+    async with rotation_world(rotated=True) as world:
+        over = world.served_id()
+        await world.demand()
+        await world.settled()
+        living, kv = world.account.keys[world.served_id()], world.vault.server.kv
+        world.failing = True  # until the person notices
+        kv.rollback(NAME, 2)
+        assert world.served_id() == over
+        await world.clock.sleep(2 * POLICY.orphan_age)
+        assert ("key_missing", over) in [(s.kind, s.key_id) for s in world.observed.steps]
+        (standing,) = world.replicas[0].rotator.status()
+        assert standing.problem == "rotation_key_missing"
+        assert living.retired_wall is None
+        kv.rollback(NAME, 3)
+        await world.clock.sleep(15)
+        world.failing = False
+        await world.settled()
+        assert world.judged() == []
+
+
+async def test_a_hand_made_key_that_is_lost_sight_of_is_told_of() -> None:
+    """A person writes another value within the first overlap: nobody will retire the old key."""
+    async with rotation_world() as world:
+        await world.until(Phase.OVERLAP)
+        world.account.seed("k9", secret="canary-secret-9")
+        world.vault.server.kv.put(
+            NAME,
+            {"api_key": "canary-secret-9", "url": URL},
+            custom_metadata={"broker_key_id": "k9"},
+        )
+        await world.settled(within=600)
+        told = [(step.kind, step.key_id) for step in world.observed.steps]
+        assert told.count(("orphan_seen", "k0")) == 1
+        assert {key.key_id for key in world.account.live()} == {"k0", "k9"}
+        assert world.violations == []
 
 
 async def test_who_starts_within_an_overlap_waits_for_the_whole_of_it() -> None:

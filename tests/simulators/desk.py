@@ -117,13 +117,15 @@ class ReportsSimulator:
     def __init__(self, store: CredentialStore) -> None:
         self._store = store
         self.taken: list[tuple[str, str, int, str]] = []
+        self.actors: list[str] = []
         self.then: Callable[[], Awaitable[None]] | None = None
 
     async def report(
-        self, key: CredentialKey, version: str, status: int, detail: str = ""
+        self, key: CredentialKey, version: str, status: int, detail: str = "", *, actor: str = ""
     ) -> Entry | None:
         """See ``Keepers.report``."""
         self.taken.append((key.name, version, status, detail))
+        self.actors.append(actor)
         if self.then is not None:
             await self.then()
         return self._store.get(key)

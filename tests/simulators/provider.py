@@ -42,6 +42,8 @@ class ProviderKey:
     bad: bool = False
     """Never accepted."""
     retired_wall: float | None = None
+    retired_by: str = ""
+    """The installation whose broker ended it."""
 
 
 class ProviderSimulator:
@@ -79,8 +81,8 @@ class ProviderSimulator:
         self.keys[key.key_id] = key
         return key
 
-    def retire(self, key_id: str) -> None:
-        """End a key; idempotent."""
+    def retire(self, key_id: str, *, by: str = "") -> None:
+        """End a key; idempotent. Who manages the account may end any key in it."""
         key = self.keys.get(key_id)
         if key is None:
             return
@@ -88,7 +90,7 @@ class ProviderSimulator:
             self.retired_twice += 1
             return
         self.on_retire(key)
-        key.retired_wall = self._clock.wall()
+        key.retired_wall, key.retired_by = self._clock.wall(), by
 
     def accepts(self, secret: str) -> bool:
         """Whether the upstream takes this secret now."""
@@ -116,9 +118,11 @@ class ProviderDriver:
         *,
         capabilities: Capabilities = ALL,
         field: str = "api_key",
+        by: str = "",
     ) -> None:
         self.account = account
         self.field = field
+        self._by = by
         self._capabilities = capabilities
 
     @property
@@ -140,4 +144,4 @@ class ProviderDriver:
         ]
 
     async def retire(self, key_id: str) -> None:
-        self.account.retire(key_id)
+        self.account.retire(key_id, by=self._by)

@@ -11,16 +11,25 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, Literal, TypeAlias, TypeVar
 
-from broker.errors import UpstreamMalformed, UpstreamUnavailable, VaultUnreachable
+from broker.errors import UpstreamMalformed, UpstreamUnavailable, VaultError, VaultUnreachable
+from broker.rotation.document import from_data, to_data
 from broker.rotation.drivers.port import Capabilities, Driver, MintedKey
 from broker.rotation.model import Label, UpstreamKey
+from broker.rotation.steps import stored
 from broker.secret import SecretValue
 from tests.simulators.vault import VaultSimulator
 
 T = TypeVar("T")
 
 Mishap: TypeAlias = Literal[
-    "crash before", "crash after", "lost", "away", "twice", "pause before", "pause after"
+    "crash before",
+    "crash after",
+    "lost",
+    "away",
+    "twice",
+    "conflict",
+    "pause before",
+    "pause after",
 ]
 MISHAPS: Final[tuple[Mishap, ...]] = (
     "crash before",
@@ -28,6 +37,7 @@ MISHAPS: Final[tuple[Mishap, ...]] = (
     "lost",
     "away",
     "twice",
+    "conflict",
     "pause before",
     "pause after",
 )
@@ -40,25 +50,34 @@ class Crash(BaseException):
 class Hands:
     """The way of one replica's side effects.
 
-    ``script``: what happens at the n-th, counted from 0. A pause waits for ``resume``.
+    ``script``: what happens at the n-th, counted from 0. A pause waits for ``resume``. A
+    conflict is another's write of the same document just before; nothing for other effects.
     """
 
     def __init__(self) -> None:
         self.script: dict[int, Mishap] = {}
         self.effects: list[str] = []
+        self.retiring: set[str] = set()
+        """Ids of keys whose end was asked for; the call may still be on its way."""
         self.paused = asyncio.Event()
         self.resume = asyncio.Event()
 
     async def carry(
-        self, name: str, act: Callable[[], Awaitable[T]], lost: Callable[[], Exception]
+        self,
+        name: str,
+        act: Callable[[], Awaitable[T]],
+        lost: Callable[[], Exception],
+        rival: Callable[[], None] = lambda: None,
     ) -> T:
-        """One side effect."""
+        """One side effect; ``rival`` comes first when there is to be a conflict."""
         mishap = self.script.get(len(self.effects))
         self.effects.append(name)
         if mishap == "crash before":
             raise Crash
         if mishap == "away":
             raise lost()
+        if mishap == "conflict":
+            rival()
         if mishap == "pause before":
             await self._pause()
         answer = await act()
@@ -76,6 +95,7 @@ class Hands:
         return answer
 
     async def _pause(self) -> None:
+        self.resume.clear()
         self.paused.set()
         await self.resume.wait()
 
@@ -98,11 +118,25 @@ class HandledVault(VaultSimulator):
         data: Mapping[str, SecretValue],
         cas: int,
     ) -> int:
-        ask = super().kv_write
+        ask, kv = super().kv_write, self.server.kv
+
+        def rewrite() -> None:
+            try:
+                _, found = kv.read_version(path, 0, mount=mount)
+            except VaultError:
+                return  # nothing there that another could have read and written again
+            data = found.data
+            if "state" in data:  # another replica's write of it: that version holds secrets too
+                secret = {name: SecretValue(str(text)) for name, text in data.items()}
+                state = stored(from_data(secret), version=cas + 1)
+                data = {name: text.reveal() for name, text in to_data(state).items()}
+            kv.put(path, data, mount=mount)
+
         return await self._hands.carry(
             f"write {path}",
             lambda: ask(token, mount=mount, path=path, data=data, cas=cas),
             VaultUnreachable,
+            rewrite,
         )
 
     async def kv_delete(
@@ -159,6 +193,7 @@ class HandledDriver:
 
     async def retire(self, key_id: str) -> None:
         self._there()
+        self._hands.retiring.add(key_id)
         await self._hands.carry("retire", lambda: self._driver.retire(key_id), UpstreamUnavailable)
 
     def _there(self) -> None:

@@ -27,8 +27,8 @@ class Rotations:
         self._note("compromised" if compromised else "rotate", name, actor)
         return Outcome(name, "r-7", Result.ROTATED)
 
-    async def suspect(self, name: str) -> None:
-        self._note("suspect", name)
+    async def suspect(self, name: str, *, actor: str) -> None:
+        self._note("suspect", name, actor)
 
     def status(self) -> Sequence[Standing]:
         return [

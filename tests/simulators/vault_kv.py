@@ -133,6 +133,11 @@ class KvEngines:
                     path, mount=mount, version=version
                 )
 
+    def count(self, path: str, *, mount: str = "secret") -> int:
+        """How many versions there ever were; 0: none."""
+        secret = self._kv.get((mount, path))
+        return 0 if secret is None else len(secret.versions)
+
     def wipe(self, path: str, *, mount: str = "secret") -> None:
         """Delete a secret with all its versions and metadata."""
         self._kv.pop((mount, path), None)

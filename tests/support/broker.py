@@ -65,10 +65,10 @@ class Keepers:
     asked: list[tuple[str, str]] = field(default_factory=list)
 
     async def report(
-        self, key: CredentialKey, version: str, status: int, detail: str = ""
+        self, key: CredentialKey, version: str, status: int, detail: str = "", *, actor: str = ""
     ) -> Entry | None:
         """A report: the next entry laid ready is published."""
-        del status, detail
+        del status, detail, actor
         return await self._next(key, version)
 
     async def refresh(self, key: CredentialKey) -> Entry | None:

@@ -151,7 +151,7 @@ class Keepers:
     asked: list[str] = field(default_factory=list)
 
     async def report(
-        self, key: CredentialKey, version: str, status: int, detail: str = ""
+        self, key: CredentialKey, version: str, status: int, detail: str = "", *, actor: str = ""
     ) -> Entry | None:
         self.asked.append(version)
         snapshot = Snapshot(key, self.version, {}, obtained_at=0.0, validated_at=0.0)
@@ -166,18 +166,18 @@ async def test_a_report_reaches_the_rotation(name: str, newest: str, suspected: 
     """If the re-read brought nothing newer, and the credential rotates here, the proof decides."""
     keepers, rotations = Keepers(newest), Rotations()
     reports = SuspectingReports(keepers, rotations, ["search-api"])
-    entry = await reports.report(CredentialKey(name), "v1", 401)
+    entry = await reports.report(CredentialKey(name), "v1", 401, actor="search-mcp")
     assert entry is not None
     assert keepers.asked == ["v1"]
-    assert rotations.asked == ([("suspect", name)] if suspected else [])
+    assert rotations.asked == ([("suspect", name, "search-mcp")] if suspected else [])
 
 
 async def test_a_report_outlives_a_rotation_that_cannot_be_told() -> None:
     """Vault is sealed: the caller gets the keeper's answer all the same."""
     rotations = Rotations(problem=VaultSealed())
     reports = SuspectingReports(Keepers("v1"), rotations, ["search-api"])
-    assert await reports.report(KEY, "v1", 401) is not None
-    assert rotations.asked == [("suspect", "search-api")]
+    assert await reports.report(KEY, "v1", 401, actor="search-mcp") is not None
+    assert rotations.asked == [("suspect", "search-api", "search-mcp")]
 
 
 class Provider:

@@ -7,7 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
-from tests.bench.report import CASES, CONNECTIONS, Load, Memory, Results, rows, show, targets
+from tests.bench.report import CASES, CONNECTIONS, Load, Memory, Results, Waits, rows, show, targets
 from tests.bench.wrk import Round
 
 
@@ -69,3 +69,26 @@ def test_show(results: Results) -> None:
     show(results, Console(file=text, width=120))
     for word in (*CASES, "bao proxy", "60,000", "requests/s against the KV read", "met"):
         assert word in text.getvalue()
+
+
+def test_waiters(results: Results) -> None:
+    """A row of its own; measured alone, it stands alone; one late waiter misses the target."""
+    waits = Waits(4, 50, [0.001 * number for number in range(1, 201)])
+    row = {
+        "case": "waiters",
+        "waiters": 4,
+        "rotations": 50,
+        "p50_ms": 100.0,
+        "p99_ms": 198.0,
+        "max_ms": 200.0,
+    }
+    assert rows(Results(waits=waits)) == [row]
+    results.waits = waits
+    assert rows(results)[-1] == row
+    (target,) = targets(Results(waits=waits))
+    assert (target.value, target.met) == (200.0, False)
+    assert targets(results)[-1] == target
+    text = io.StringIO()
+    show(Results(waits=waits), Console(file=text, width=120))
+    assert "198.0" in text.getvalue()
+    assert "requests/s" not in text.getvalue()

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from broker.access.principal import Grant
 from broker.credentials.model import State
 from broker.errors import (
     CredentialUnavailable,
@@ -47,9 +48,25 @@ async def test_a_report_that_finds_a_newer_version_says_which(desk: Desk) -> Non
         "state": "fresh",
     }
     assert desk.reports.taken == [("web", "v1", 401, "key rejected")]
+    assert desk.reports.actors == ["search"]
     assert desk.metrics.reports == [("web", "newer")]
     record = desk.audit.records[0]
     assert (record["kind"], record["result"], record["status"]) == ("report", "newer", 401)
+
+
+async def test_who_reports_is_told_with_the_subject(desk: Desk) -> None:
+    """What a report sets going has an actor: the caller, and on whose behalf."""
+    desk.kv("v1")
+    grant = Grant("jti-1", "ada", "search", "", ("find",), ("web",), 0.0, 9e9)
+    with pytest.raises(ReportConflict):
+        await desk.service.report(
+            replace(desk.caller(), grant=grant),
+            "web",
+            desk.request(tool="find"),
+            version="v1",
+            status=401,
+        )
+    assert desk.reports.actors == ["search for ada"]
 
 
 async def test_a_report_that_finds_nothing_newer_is_a_conflict(desk: Desk) -> None:

@@ -246,6 +246,7 @@ LISTINGS: dict[str, tuple[list[UpstreamKey], str | None, list[str], str]] = {
     "of another credential": ([CURRENT, key("x", label("r0", credential="ads"))], None, [], ""),
     "of no label": ([CURRENT, key("x", "made by hand"), key("y", "")], None, [], ""),
     "the readers' key is not listed": ([key("x", label("r9"))], None, ["x"], "k1"),
+    "a lost one while the readers' key is missing": ([key("x", label("r0"))], None, [], "k1"),
     "an empty list": ([], None, [], "k1"),
 }
 

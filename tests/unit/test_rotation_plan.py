@@ -280,6 +280,10 @@ TABLE: dict[str, tuple[Situation, Step]] = {
     "withdrawn readers hold nothing": (situation(of(Phase.RETIRING), TAKEN), Step(Act.RETIRE)),
     # reverting, reverted
     "give the old one back": (situation(of(Phase.REVERTING, base=8), AT2), Step(Act.REVERT)),
+    "give it back over what somebody wrote beside": (
+        situation(of(Phase.REVERTING, base=8), replace(AT2, version=9)),
+        Step(Act.REVERT),
+    ),
     "given back, and the answer was lost": (
         situation(of(Phase.REVERTING, base=8), BACK),
         Step(Act.REVERT),
