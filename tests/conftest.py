@@ -7,6 +7,7 @@ tests carry the marker ``real``. Who kills, seals or reconfigures one brings it 
 from __future__ import annotations
 
 import asyncio
+import os
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -29,8 +30,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 # A property says what is true, not how fast the machine is that looks.
-settings.register_profile("calm", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("calm")
+settings.register_profile("explore", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# The same examples for everybody, so that a failure is one of the change at hand;
+# HYPOTHESIS_PROFILE=explore looks at others.
+settings.register_profile("calm", settings.get_profile("explore"), derandomize=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "calm"))
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:

@@ -36,7 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
     stage = Stage()
     try:
         return asyncio.run(_run(stage, clock, hold=options.hold, report=options.report))
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, asyncio.CancelledError):
         return INTERRUPTED
     except (PartError, ExceptionGroup) as error:
         faults_of_parts, rest = _split(error)
@@ -57,9 +57,10 @@ def _split(error: Exception) -> tuple[list[Exception], Exception | None]:
 
 
 async def _run(stage: Stage, clock: Clock, *, hold: bool, report: Path | None) -> int:
-    # SIGTERM ends it as Ctrl-C does: nothing may be left behind.
-    loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGTERM, signal.raise_signal, signal.SIGINT)
+    # SIGTERM ends it as Ctrl-C does, also where a shell has SIGINT ignored, as in the background.
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     timeline = Timeline(clock)
     timeline.chapter("The parts start")
     await stage.start(lambda what: timeline.tell("stage", what))
@@ -78,7 +79,7 @@ async def _run(stage: Stage, clock: Clock, *, hold: bool, report: Path | None) -
 
 
 async def _ctrl_c() -> None:
-    """Wait for SIGINT, which asyncio turns into a cancellation of this task."""
+    """Wait for SIGINT or SIGTERM, which are a cancellation of this task."""
     task = asyncio.current_task()
     try:
         await asyncio.Event().wait()

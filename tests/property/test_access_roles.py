@@ -174,7 +174,7 @@ def compiled(
     )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(roles, lists, st.lists(questions(), min_size=5, max_size=12))
 def test_roles_and_cedar_agree(
     found: tuple[Role, ...], listed: dict[str, tuple[str, ...]], asked: list[Question]

@@ -98,7 +98,7 @@ class Desk:
         return True
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(
     roles,
     lists,
@@ -141,7 +141,7 @@ def test_what_is_minted_is_held(
             assert made.allows("mint_token", caller, None, **asked)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
     roles,
     lists,

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -79,13 +80,17 @@ def test_the_story_is_told(tmp_path: Path, temporary: dict[str, str]) -> None:
 
 
 def test_an_interrupted_demo_leaves_nothing_behind(temporary: dict[str, str]) -> None:
-    """SIGTERM in the middle: every part ends and every directory is removed."""
+    """SIGTERM in the middle: every part ends and every directory is removed.
+
+    Shells start what runs in the background with SIGINT ignored.
+    """
     with subprocess.Popen(
         [sys.executable, "-m", "broker.demo"],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         env=temporary,
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_IGN),
     ) as demo:
         assert demo.stdout is not None
         output = ""
