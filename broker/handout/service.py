@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping
+from http import HTTPStatus
 from math import inf
 from typing import Final
 
@@ -51,7 +52,6 @@ from broker.protocol.models import (
 
 REVALIDATION: Final = 2.0
 """Seconds a hand-out waits for a value that must be confirmed first."""
-NOT_MODIFIED: Final = 304
 SLICE: Final = 100
 """Lines of a list built in one loop turn."""
 
@@ -256,7 +256,7 @@ class HandoutService:
         except AuditUnavailable as refusal:
             self._records.taken_back(refusal, request, principal=principal, name=name)
             raise
-        result = "not_modified" if answer.status == NOT_MODIFIED else "ok"
+        result = "not_modified" if answer.status == HTTPStatus.NOT_MODIFIED else "ok"
         self._metrics.handout(name, principal.caller.name, result)
 
     async def _confirmed(self, answer: Answer) -> None:

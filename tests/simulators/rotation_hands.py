@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Final, Literal, TypeAlias, TypeVar
+from typing import Any, Final, Literal, TypeAlias, TypeVar, get_args
 
 from broker.errors import UpstreamMalformed, UpstreamUnavailable, VaultError, VaultUnreachable
 from broker.rotation.document import from_data, to_data
@@ -31,16 +31,7 @@ Mishap: TypeAlias = Literal[
     "pause before",
     "pause after",
 ]
-MISHAPS: Final[tuple[Mishap, ...]] = (
-    "crash before",
-    "crash after",
-    "lost",
-    "away",
-    "twice",
-    "conflict",
-    "pause before",
-    "pause after",
-)
+MISHAPS: Final[tuple[Mishap, ...]] = get_args(Mishap)
 
 
 class Crash(BaseException):
